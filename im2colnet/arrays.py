@@ -1,4 +1,4 @@
-"""Arrays that the user gives, whatever library they are of, as NumPy arrays."""
+"""Conversion of arrays from the user, of any library, to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from im2colnet.lazy import LazyArray
 
 
 def host_array(name: str, values: Any) -> Any:
-    """Return ``values`` as a NumPy array: lists, PyTorch tensors, and whatever else NumPy can read.
+    """Return ``values`` as a NumPy array: lists, PyTorch tensors, and anything else that NumPy can read.
 
     A :class:`LazyArray` is returned as it is.
 
     Raises
     ------
     DTypeError, ShapeError
-        If it cannot be done, or a mask would be lost; the message names the argument.
+        If that is not possible, or a mask would be lost; the message names the argument.
     """
     if isinstance(values, LazyArray):
         return values
@@ -43,6 +43,6 @@ def check_image_type(name: str, images: Any) -> None:
     """Raise a DTypeError unless an array of images, of any backend, has an element type that networks take."""
     if images.dtype.kind != "f" and images.dtype.name != "uint8":
         raise DTypeError(
-            f"{name} must be uint8, which is scaled to [0, 1], or floating point, which is taken as it is; got"
+            f"{name} must be uint8, which is scaled to [0, 1], or floating point, which is used unchanged; got"
             f" {images.dtype}"
         )

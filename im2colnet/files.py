@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, whatever happens meanwhile."""
+"""Atomic writing of files: whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ TEMPORARY = re.compile(r"\.im2colnet-([0-9a-f]{8})-([0-9a-f]{8})-([0-9]{1,10})-[
 
 
 def cache_folder() -> Path:
-    """Return the folder of what can be made again: decoded images, compiled kernels. It may not exist yet.
+    """Return the cache folder, for decoded images and compiled kernels. It may not exist yet.
 
-    It is what the environment variable IM2COLNET_CACHE names, or else ``im2colnet`` in XDG_CACHE_HOME, or in the
-    system's folder for this: ``~/.cache``, ``~/Library/Caches`` on macOS, ``LOCALAPPDATA`` on Windows.
+    It is the folder that the environment variable IM2COLNET_CACHE names, or else ``im2colnet`` in XDG_CACHE_HOME, or in
+    the system's cache folder: ``~/.cache``, ``~/Library/Caches`` on macOS, ``LOCALAPPDATA`` on Windows.
     """
     from pathlib import Path
 
@@ -45,18 +45,18 @@ def cache_folder() -> Path:
 def replace_file(path: str | os.PathLike[str], content: Content) -> None:
     """Write a file whole or not at all.
 
-    The content goes to a new file in the same folder, which takes the old one's place when it is on the disk. A path
-    that is a link has its target written, and the new file keeps the permissions of the old one. What is no file, such
-    as ``/dev/stdout`` or a pipe that somebody reads, is written to directly. In place of the content there may be a
-    function that writes it into the open file that it gets.
+    The content goes to a temporary file in the same folder, which replaces the old file when it is on the disk. If the
+    path is a link, its target is replaced. The new file has the permissions of the old file. A path that is not a
+    regular file, such as ``/dev/stdout`` or a pipe with a reader, is written to directly. ``content`` may be a function
+    that writes into the open file that it gets.
 
-    The new file's name begins with ``.im2colnet-``. One that a process has left behind, since it was killed, is removed
-    by whoever writes the same file next: at once if that process ran on this machine, a day later if on another one.
+    The temporary file's name begins with ``.im2colnet-``. If a killed process has left such a file, the next process
+    that writes the same file removes it: at once if the killed process ran on this machine, else after a day.
 
     Raises
     ------
     CheckpointError
-        If it cannot be written; the old file, if there is one, is still there, whole.
+        If the file cannot be written; an old file is then unchanged.
     """
     try:
         target, stream = _follow(os.fsdecode(path))
@@ -76,9 +76,9 @@ def replace_file(path: str | os.PathLike[str], content: Content) -> None:
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
-    """Raise CheckpointError for a path that cannot be read like a file: opening a pipe might wait for ever.
+    """Raise CheckpointError for a path that is not a regular file: opening a pipe might wait forever.
 
-    A path that does not exist is left to whoever opens it.
+    A path that does not exist is no error here.
     """
     try:
         mode = os.stat(path).st_mode
@@ -91,7 +91,7 @@ def check_regular(path: str | os.PathLike[str]) -> None:
 
 
 def _follow(path: str) -> tuple[str, bool]:
-    """Return the file that a path leads to, and whether it names what a process has open, as /dev/stdout does."""
+    """Return the file that a path leads to, and whether it is an open file of a process, such as /dev/stdout."""
     for _ in range(LINKS):
         folder, name = os.path.split(os.path.abspath(path))
         folder = os.path.realpath(folder)
@@ -105,7 +105,7 @@ def _follow(path: str) -> tuple[str, bool]:
 
 
 def _send(path: str, content: Content) -> None:
-    """Write to what is no file: a pipe, a terminal, /dev/null."""
+    """Write to a path that is not a regular file: a pipe, a terminal, /dev/null."""
     found = os.stat(path)
     if stat.S_ISDIR(found.st_mode):
         raise OSError("it is a folder")
@@ -121,7 +121,7 @@ def _send(path: str, content: Content) -> None:
             file = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
         except OSError as error:
             if stat.S_ISFIFO(found.st_mode):
-                raise OSError("nobody reads from this pipe") from error
+                raise OSError("no process reads from this pipe") from error
             raise
         if stat.S_ISFIFO(found.st_mode):
             os.set_blocking(file, True)
@@ -185,7 +185,7 @@ def _keep_owner(file: int, old: os.stat_result) -> None:
 def this_machine() -> str:
     """Return eight digits that name the machine, its start and the container, where process numbers are unique.
 
-    The number means nothing on another machine that writes into a shared folder, nor in another container.
+    The number has no meaning on another machine that writes into a shared folder, or in another container.
     """
     parts = [os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")]
     with suppress(OSError):
@@ -198,7 +198,7 @@ def this_machine() -> str:
 def _remove_leftovers(folder: str, whose: str, now: float) -> None:
     """Remove the temporary files of processes that have ended while they wrote the same file.
 
-    ``now`` is the time by the clock of whoever keeps the folder, which may be another machine.
+    ``now`` is the time on the machine that has the folder, which may be another machine.
     """
     machine = this_machine()
     with suppress(OSError), os.scandir(folder) as entries:

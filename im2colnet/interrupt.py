@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, put off until what is under way is whole."""
+"""Deferred handling of Ctrl-C and SIGTERM, so that work in progress is completed first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Terminated(SystemExit):
 
 
 def terminate(number: int, frame: Any) -> None:
-    """Handle SIGTERM: end like any program, so that files are closed and workers told."""
+    """Handle SIGTERM: end Python regularly, so that files are closed and workers are stopped."""
     raise Terminated(128 + number)
 
 
@@ -48,7 +48,7 @@ if SIGTERM is not None:
 
 
 class Interruption:
-    """The signal that has come meanwhile, if any has."""
+    """The signal that has arrived in the meantime, if there is one."""
 
     number: int | None = None
 
@@ -56,7 +56,7 @@ class Interruption:
         return self.number is not None
 
     def act(self) -> None:
-        """Do what the signal would have done: raise KeyboardInterrupt or Terminated."""
+        """Raise the exception of the signal: KeyboardInterrupt or Terminated."""
         if self.number == signal.SIGINT:
             raise KeyboardInterrupt
         if self.number is not None:
@@ -64,7 +64,7 @@ class Interruption:
 
 
 class _Note:
-    """A handler that notes its signal for an interruption, and restores the handlers of before."""
+    """A handler that notes its signal for an interruption, and restores the previous handlers."""
 
     def __init__(self, interruption: Interruption, before: dict[int, Any]) -> None:
         self.interruption, self.before = weakref.ref(interruption), before
@@ -83,7 +83,7 @@ class _Note:
 
 
 def _handler(number: int) -> Any:
-    """Return the handler in force, or that of before where a block has ended without restoring it."""
+    """Return the current handler, or the previous one if a block has ended without restoring it."""
     found: Any = _signal.getsignal(number)
     return found.before[number] if isinstance(found, _Note) and found.interruption() is None else found
 
@@ -91,7 +91,7 @@ def _handler(number: int) -> Any:
 class deferred:
     """Within the block the first Ctrl-C or SIGTERM is only noted; a second one acts at once.
 
-    Handlers of the user's own stay in force, and so do those of other threads, which get no signals.
+    The user's own handlers stay in effect. Other threads get no signals, so nothing changes there.
     """
 
     _note: _Note | None = None
@@ -129,7 +129,7 @@ def submit(pool: Executor, function: Callable[..., Any], *args: Any) -> Future[A
 
 
 class quiet_at_exit:
-    """Within the block errors of a daemon thread, whose interpreter ends and takes its workers away, end it quietly."""
+    """Within the block a daemon thread ends quietly on errors that occur since the interpreter is ending."""
 
     def __enter__(self) -> None:
         pass

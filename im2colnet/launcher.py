@@ -53,7 +53,7 @@ MARK = "IM2COLNET_RANK_PROCESS"
 def launched() -> int:
     """Return how many processes a launcher has started as the ranks of one MPI job; 1 without a launcher.
 
-    A process that a rank has started, by multiprocessing or as a program, is not one of them.
+    A process that a rank has started, by multiprocessing or as a program, does not count as a rank.
     """
     return 1 if _started_by_a_rank() else _job_size()
 
@@ -74,7 +74,7 @@ def local_size() -> int:
 
 @cache
 def local_rank() -> int:
-    """Return the number of this rank among those of this machine, from 0; 0 if it is not known."""
+    """Return the number of this rank among the ranks of this machine, from 0; 0 if it is not known."""
     ranks = _numbers(LOCAL_RANKS) or (_numbers(("SLURM_LOCALID",)) if _slurm_joins() else [])
     return ranks[0] if ranks and _job_size() > 1 else 0
 
@@ -89,7 +89,7 @@ def _job_size() -> int:
 
 
 def mark() -> None:
-    """Let a program that this rank starts know that it is none, though it inherits the rank's variables."""
+    """Mark this process as a rank, so that a program that it starts knows that it is not a rank itself."""
     if rank := _rank_of_pmix():
         os.environ[MARK] = f"{rank} {os.getpid()}"
 

@@ -13,7 +13,7 @@ from im2colnet.host import np
 
 
 class Source(Protocol):
-    """What a :class:`LazyArray` reads from."""
+    """A source that a :class:`LazyArray` reads from."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -27,16 +27,16 @@ class Source(Protocol):
 
 
 class LazyArray:
-    """An array whose rows are read when they are needed, such as images of which not all fit into memory.
+    """An array whose rows are read when they are needed, for images that do not all fit into memory.
 
-    It is indexed as an array along its first axis, which reads the rows and returns an array of NumPy.
-    :meth:`select` chooses rows and reads nothing.
+    Indexing along the first axis reads the rows and returns a NumPy array. :meth:`select` chooses rows without reading
+    them.
 
     Parameters
     ----------
     source : Source
     places : array of int, optional
-        The rows of the source that it consists of, in this order; by default all of them.
+        The rows of the source that the array consists of, in this order; by default all rows.
     """
 
     def __init__(self, source: Source, places: np.ndarray | None = None) -> None:
@@ -102,7 +102,7 @@ class LazyArray:
         return self[:].astype(dtype or self.dtype, copy=False)
 
     def crc32(self) -> int:
-        """Return the CRC-32 of all bytes in order; of rows whose checksums are known it is computed from these."""
+        """Return the CRC-32 of all bytes in order; known checksums of rows are used to compute it."""
         if self.source.checksums is None:
             import zlib
 
@@ -114,10 +114,10 @@ class LazyArray:
 
 
 class ArrayFile:
-    """Images in an ``.npy`` file, which are read by their position: rows that lie one after the other.
+    """Images in an ``.npy`` file, which are read by their position in the file.
 
-    A memory map would count in this process's memory what it has touched, and end the process by a signal if somebody
-    shortens the file.
+    With a memory map, all pages that were read would count as memory of this process, and a signal would end the
+    process if another program shortens the file.
     """
 
     varies = False
@@ -167,15 +167,17 @@ class ArrayFile:
                     self._file.seek(position + done)
                     count = self._file.readinto(into[done:]) or 0
             if not count:
-                raise DataError(f"{self.path}: ends too early, so somebody has shortened it: start again")
+                raise DataError(
+                    f"{self.path}: the file ends too early; it was shortened while it was in use: start again"
+                )
             done += count
 
 
 def joined_crc32(checksums: np.ndarray, length: int) -> int:
-    """Return the CRC-32 of pieces of ``length`` bytes each, one after the other, from the pieces' own.
+    """Return the CRC-32 of consecutive pieces of ``length`` bytes each, from the CRCs of the pieces.
 
-    The CRC of A followed by B is that of A, moved past the bytes of B, plus that of B, where plus is exclusive or. To
-    move past a number of bytes is linear, so four tables, one for each byte of a CRC, do it (as ``crc32_combine`` of
+    The CRC of A followed by B is the CRC of A, moved past the bytes of B, xor the CRC of B. Moving past a number of
+    bytes is a linear map, so four tables, one for each byte of a CRC, do it (as ``crc32_combine`` of
     zlib does by matrices).
     """
     moved = [_moved(1 << bit, length) for bit in range(32)]

@@ -1,10 +1,10 @@
 """Memory that this process shares with the workers that it forks, and with no other process.
 
 A worker's process must see what the others write: parameters, gradients, sums. So these lie in memory that a fork
-shares. But whoever forks for a purpose of their own, such as a server or a pool, expects a copy, as of all other
-memory. So after every fork that is not of a worker the child moves each block to memory of its own, at the same address
-and with the same contents, before anything else runs there. The parent waits for that, since it may write next; and
-the fork waits until no other thread is in the middle of a step, so that the child has a whole number of them.
+shares. But a program that forks for another purpose, such as a server or a pool, expects a copy, as for all other
+memory. So after every fork that is not for a worker, the child moves each block to memory of its own, at the same
+address and with the same contents, before anything else runs there. The parent waits for that, since it may write next.
+The fork waits until no other thread is in the middle of a step, so that the child has a whole number of steps.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def block_of(array: Any) -> Block | None:
 
 
 def as_scratch(array: Any) -> Any:
-    """Say of an array that fills its block that nobody needs the contents between two runs; return it."""
+    """Mark an array that fills its block as scratch: its contents are not needed between two runs; return it."""
     block = block_of(array)
     if block is not None:
         block.scratch = True
@@ -83,10 +83,10 @@ def as_scratch(array: Any) -> Any:
 
 
 def working() -> AbstractContextManager[Any]:
-    """Return a lock of this thread's own, which it holds while it works on blocks, so that no other thread forks.
+    """Return this thread's own lock; the thread holds it while it works on blocks, so that no other thread forks.
 
-    If the thread itself forks meanwhile, the child gets scratch too, since it may go on. A thread that works for
-    another one, which holds its lock, needs none.
+    If the thread itself forks meanwhile, the child gets the scratch blocks too, since it may continue the work. A
+    thread that works for another thread needs no lock, since the other thread holds one.
     """
     if getattr(_here, "member", False):
         return nullcontext()
@@ -114,7 +114,7 @@ def let_go() -> None:
 
 
 def join_team() -> None:
-    """Say that this thread works only for others that wait for it."""
+    """Note that this thread works only for other threads, which wait for it."""
     _here.member = True
 
 
@@ -182,7 +182,7 @@ def _after_in_child() -> None:
 
 
 def _move(block: Block) -> None:
-    """Put memory of this process's own where the block lies; views of it stay valid."""
+    """Replace the block's memory by private memory of this process at the same address; views stay valid."""
     assert _libc is not None
     length = -(-len(block) // mmap.PAGESIZE) * mmap.PAGESIZE
     pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int

@@ -1,4 +1,4 @@
-"""The number of cores that may be used, and the kind of workers on them."""
+"""Settings: the number of cores, and the kind of workers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        The number of cores, from 1.
+        The number of cores, at least 1.
 
     Raises
     ------
     ShapeError
-        If it is no whole number from 1 on.
+        If ``n`` is not a whole number of at least 1.
 
     Examples
     --------
@@ -46,17 +46,17 @@ def set_num_threads(n: int) -> None:
 
 @contextmanager
 def num_threads(n: int) -> Iterator[None]:
-    """Set the number of cores within a ``with`` block; afterwards the setting is as before.
+    """Set the number of cores within a ``with`` block, and restore the previous setting afterwards.
 
     Parameters
     ----------
     n : int
-        The number of cores, from 1.
+        The number of cores, at least 1.
 
     Returns
     -------
     context manager
-        It gives nothing.
+        A context manager that gives None.
 
     Examples
     --------
@@ -76,13 +76,13 @@ def num_threads(n: int) -> Iterator[None]:
 def get_num_threads() -> int:
     """Return the number of cores that may be used.
 
-    By default it is the number of cores that this process may run on. The ranks of an MPI job on one machine divide
-    these among themselves.
+    By default it is the number of cores that this process may run on. The ranks of an MPI job on one machine share
+    these cores.
 
     Returns
     -------
     int
-        From 1.
+        The number of cores, at least 1.
 
     Examples
     --------
@@ -101,24 +101,24 @@ def get_num_threads() -> int:
 
 
 def set_own_cores(cores: int | None) -> None:
-    """Set the number of cores that may be used by default: a rank's part of those of its machine; None if unknown."""
+    """Set the default number of cores: a rank's part of the cores of its machine; None if unknown."""
     global _own_cores
     _own_cores = cores
 
 
 def chosen_num_threads() -> int | None:
-    """Return the number of cores that has been set, or is this rank's part; None if all cores may be used."""
+    """Return the number of cores that was set, or this rank's part; None if all cores may be used."""
     return get_num_threads() if local_size() > 1 else _num_threads
 
 
 def forbid_forks(reason: str) -> None:
-    """Let "auto" choose threads, for a reason."""
+    """Make "auto" choose threads from now on; ``reason`` says why."""
     global _no_forks
     _no_forks = reason
 
 
 def forks_forbidden() -> str:
-    """Return why "auto" chooses threads where it would choose processes; empty if there is no reason to."""
+    """Return why "auto" chooses threads instead of processes; empty if it may choose processes."""
     return _no_forks
 
 
@@ -128,11 +128,11 @@ def set_workers(kind: str) -> None:
     Parameters
     ----------
     kind : {"auto", "processes", "threads"}
-        Processes share only memory, so no worker waits for another's Python. "auto" uses processes from the third step
-        or prediction of a batch size on, if the system is Linux on x86-64 and Python has a GIL; otherwise threads. It
-        uses threads also for ranks that may send to each other by RDMA (InfiniBand, EFA), which does not go together
-        with forked processes. The environment variable ``IM2COLNET_WORKERS`` sets the default, which is "auto". Results
-        do not depend on the kind.
+        The kind of workers. Processes have a Python interpreter each, so they do not wait for each other's GIL. "auto"
+        uses processes from the third step or prediction of a batch size on, if the system is Linux on x86-64 and Python
+        has a GIL, and otherwise threads. It also uses threads for ranks that may communicate by RDMA (InfiniBand, EFA),
+        which does not work with forked processes. The default is the value of the environment variable
+        ``IM2COLNET_WORKERS``, else "auto". Results do not depend on the kind of workers.
 
     Raises
     ------
@@ -152,17 +152,17 @@ def set_workers(kind: str) -> None:
 
 
 def get_workers() -> str:
-    """Return the kind of workers that is set.
+    """Return the kind of workers.
 
     Returns
     -------
     {"auto", "processes", "threads"}
-        What :func:`set_workers` or the environment variable ``IM2COLNET_WORKERS`` says.
+        The value of :func:`set_workers`, or of the environment variable ``IM2COLNET_WORKERS``.
 
     Raises
     ------
     ShapeError
-        If the environment variable names no kind.
+        If the environment variable has another value.
 
     Examples
     --------

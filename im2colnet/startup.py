@@ -1,7 +1,7 @@
-"""Ctrl-C while the command starts and ends: it ends quietly with exit code 130, where Python would print a traceback.
+"""Ctrl-C while the command starts and ends: the command ends with exit code 130, without a traceback.
 
-Importing NumPy takes most of the time of a short command. So the package imports this module before all others (and
-this one next to nothing), and it does nothing unless this process *is* the command ``im2colnet`` or ``python -m
+Importing NumPy takes most of the time of a short command. So the package imports this module first, and this module
+imports almost nothing. It does nothing unless this process *is* the command ``im2colnet`` or ``python -m
 im2colnet``: a program that imports the library keeps its KeyboardInterrupt.
 """
 
@@ -15,7 +15,7 @@ CODE = 130
 
 
 def end(number: int, frame: object) -> None:
-    """Handle Ctrl-C where nothing is to be saved or tidied."""
+    """Handle Ctrl-C while there is nothing to save or clean up."""
     os._exit(CODE)
 
 
@@ -29,7 +29,7 @@ def is_command() -> bool:
 
 
 class as_usual:
-    """Within the block Ctrl-C is a KeyboardInterrupt again, that the command handles."""
+    """Within the block Ctrl-C raises KeyboardInterrupt again, which the command handles."""
 
     def __enter__(self) -> None:
         self.changed = signal.getsignal(signal.SIGINT) is end

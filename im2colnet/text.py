@@ -18,16 +18,16 @@ def amount(value: float, base: int) -> str:
 def printable(text: str, keep: str = "") -> str:
     """Return a text in which control characters, and others that a terminal would not show, are escaped as Python does.
 
-    Names of files and classes are data: a line break or a change of colour in them is shown, not obeyed. Characters in
-    ``keep`` stay as they are.
+    Names of files and classes are data: a line break or a color code in them is shown as text and has no effect.
+    Characters in ``keep`` are not escaped.
     """
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
 def no_formula(text: str) -> str:
-    """Return a cell of a CSV file that no spreadsheet takes for a formula: an apostrophe goes before =, +, -, @, tab.
+    """Return a cell of a CSV file that a spreadsheet does not run as a formula: ``'`` goes before =, +, -, @, tab.
 
-    So recommends OWASP ("CSV injection"); names of files and classes may come from strangers.
+    OWASP recommends this ("CSV injection"); names of files and classes may come from untrusted sources.
     """
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")) else text
 
@@ -52,7 +52,7 @@ def table(
 ) -> str:
     """Return rows of text as aligned columns with a rule under the first.
 
-    Where a terminal of ``width`` columns is too narrow, the last columns of a row are on lines of their own below it.
+    If a terminal of ``width`` columns is too narrow, the last columns of a row go to separate lines below it.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -70,7 +70,7 @@ def table(
 def fields(rows: Mapping[str, str], width: int | None = None, whole: Collection[str] = ()) -> str:
     """Return names and values as lines, folded for a terminal of ``width`` columns.
 
-    Values of the names in ``whole`` are not folded: people copy them.
+    Values of the names in ``whole`` are not folded, so that users can copy them.
     """
     import textwrap
 
@@ -84,7 +84,7 @@ def fields(rows: Mapping[str, str], width: int | None = None, whole: Collection[
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people: "7.4 s", "3 min 05 s" or "2 h 10 min"."""
+    """Return a duration as text: "7.4 s", "3 min 05 s" or "2 h 10 min"."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -99,17 +99,17 @@ def shortened(text: str, most: int) -> str:
 
 
 def quoted(name: str, most: int = 60) -> str:
-    """Return a name from a file as Python writes it, in quotes and cut: it may hold anything, and be of any length."""
+    """Return a name from a file in quotes, escaped and shortened: it may contain anything, and have any length."""
     return repr(shortened(name, most))
 
 
 def class_names(known: Sequence[str], classes: int) -> tuple[str, ...]:
-    """Return a name for each class: those that are known of the first ones, and the numbers of the others."""
+    """Return a name for each class: the known names of the first classes, and the numbers of the other classes."""
     return (*known, *map(str, range(len(known), classes)))
 
 
 def size_text(sizes: Sequence[int]) -> str:
-    """Return sizes joined by a sign of multiplication: (1, 8, 8) is "1×8×8"."""
+    """Return sizes joined by a multiplication sign: (1, 8, 8) is "1×8×8"."""
     return "×".join(map(str, sizes))
 
 

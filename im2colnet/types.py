@@ -1,4 +1,4 @@
-"""What everything shares: shapes, element types, and arrays that do not exist yet."""
+"""Types for the whole library: shapes, element types, and descriptions of arrays."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALIGNMENT = 64  # bytes: a line of the cache, and the widest vector; a plan's bu
 
 
 def accumulator(dtype: str) -> str:
-    """Return the name of the type that sums of ``dtype`` are taken in, and parameters of such a network are kept in.
+    """Return the element type for sums of ``dtype``, and for the parameters of a network of this type.
 
     Parameters
     ----------
@@ -44,26 +44,26 @@ def accumulator(dtype: str) -> str:
 
 
 def run(calls: Iterable[Call]) -> None:
-    """Make calls, one after the other.
+    """Make prepared calls, one after the other.
 
     Parameters
     ----------
     calls : iterable of callable
-        What a kernel's ``prepare`` returned.
+        The calls that a kernel's ``prepare`` has returned.
     """
     for call in calls:
         call()
 
 
 class Spec(NamedTuple):
-    """Shape and element type of an array that does not exist yet.
+    """The shape and element type of an array that is not allocated yet.
 
     Parameters
     ----------
     shape : tuple of int
-        As the library stores arrays: rows (H, C, W, N), features (features, N).
+        The shape as the library stores arrays: images (H, C, W, N), features (features, N).
     dtype : str
-        Name of the element type, such as "float32".
+        The name of the element type, such as "float32".
 
     Examples
     --------
@@ -76,14 +76,14 @@ class Spec(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """An algorithm, and why it is taken.
+    """The choice of an algorithm, and the reason.
 
     Parameters
     ----------
     name : str
-        Such as "rows" or "winograd".
+        The name of the algorithm, such as "rows" or "winograd".
     why : str
-        A sentence for ``im2colnet doctor`` and the like.
+        The reason, as a text for reports such as ``im2colnet plan``.
     """
 
     name: str

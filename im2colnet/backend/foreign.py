@@ -18,7 +18,7 @@ def known_array(name: str, values: Any) -> Any:
     Raises
     ------
     DTypeError, ShapeError
-        If it cannot be read, or a mask would be lost; the message names the argument.
+        If NumPy cannot read it, or a mask would be lost; the message names the argument.
     """
     refuse_mask(name, values)
     if hasattr(values, "ndim") and not hasattr(values, "detach"):
@@ -36,7 +36,7 @@ def to_host(name: str, values: Any) -> np.ndarray:
     Raises
     ------
     DTypeError, ShapeError, BackendError
-        If it cannot be done; the message names the argument.
+        If that is not possible; the message names the argument.
     """
     if type(values) is np.ndarray:  # what every step gives
         return values

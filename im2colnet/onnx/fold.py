@@ -1,4 +1,6 @@
-"""What a file computes from constants and shapes alone is computed when it is read, with the batch size as a symbol.
+"""Constant folding: parts that depend only on constants and shapes are computed when a file is read.
+
+The batch size is a symbol.
 
 Only the operators listed here are computed, and only after the size of their result is known to be within the limit: a
 node of some bytes can ask for gigabytes.
@@ -233,24 +235,24 @@ UNARY = {"Not", "Neg", "Abs", "Sign", "Sqrt", "Exp", "Log", "Reciprocal", "Floor
 
 
 def foldable(node: OnnxNode) -> bool:
-    """Whether a node is computed when all that it reads is known."""
+    """Whether a node is computed if all its inputs are known."""
     return not node.domain and (node.op in ELEMENTWISE or node.op in REDUCTIONS or node.op in OTHERS)
 
 
 def fold(node: OnnxNode, values: Sequence[Array | None], max_bytes: int) -> list[Array]:
-    """Return what a node computes of known values: arrays, or None for an input that is left out.
+    """Return a node's results for known inputs: arrays, or None for an input that is left out.
 
-    An array in which the batch size stands has the element type ``object``.
+    An array that contains the batch size has the element type ``object``.
 
     Parameters
     ----------
     max_bytes : int
-        Limit of the results' size. Whoever folds many nodes gives what is left of the limit of the whole file.
+        The largest size of the results. A caller that folds many nodes passes the rest of the file's limit.
 
     Raises
     ------
     ModelError
-        If it cannot be computed, or is larger than the limit; it names the node.
+        If the result cannot be computed, or is larger than the limit; the message names the node.
     """
 
     def room(shape: Sequence[int], dtype: Any) -> None:
@@ -331,7 +333,7 @@ def integers(node: OnnxNode, arrays: Sequence[Array | None], name: str, at: int)
         return None
     found = np.asarray(value)
     if found.ndim > 1 or found.size > MOST_SYMBOLS or (found.dtype.kind not in "iuO" and found.size):
-        raise Unfoldable(f"its {name} are no list of integers")
+        raise Unfoldable(f"its {name} are not a list of integers")
     if found.dtype == object:
         raise Unfoldable(f"its {name} depend on the batch size")
     return [int(v) for v in found.ravel()]
@@ -367,16 +369,16 @@ def reshaped(shape: Sequence[Any], target: Sequence[Any], allowzero: bool = Fals
         raise Unfoldable(f"it has {len(sizes):,} axes")
     if not allowzero:
         if any(n == 0 and i >= len(shape) for i, n in enumerate(sizes)):
-            raise Unfoldable(f"{tuple(sizes)} keeps a size that {tuple(shape)} has not")
+            raise Unfoldable(f"{tuple(sizes)} keeps a size that {tuple(shape)} does not have")
         sizes = [shape[i] if n == 0 else n for i, n in enumerate(sizes)]
     total = prod(shape)
     left = [i for i, n in enumerate(sizes) if n == -1]
     if len(left) > 1 or any(not isinstance(n, Batch) and n < -1 for n in sizes):
-        raise Unfoldable(f"{tuple(sizes)} is no shape")
+        raise Unfoldable(f"{tuple(sizes)} is not a shape")
     if left:
         others = prod(n for n in sizes if n != -1)
         if others == 0:
-            raise Unfoldable(f"{tuple(sizes)} leaves a size open")
+            raise Unfoldable(f"{tuple(sizes)} does not determine a size")
         sizes[left[0]] = _divide(total, others)
     if prod(sizes) != total:
         raise Unfoldable(f"{tuple(shape)} cannot be reshaped to {tuple(sizes)}")
@@ -388,7 +390,7 @@ def _sizes(array: Array) -> list[int]:
     if array.dtype == object:
         raise Unfoldable("its shape depends on the batch size")
     if array.ndim > 1 or array.size > MOST_AXES or array.dtype.kind not in "iu":
-        raise Unfoldable("its shape is no list of sizes")
+        raise Unfoldable("its shape is not a list of sizes")
     found = [int(n) for n in array.ravel()]
     if any(n < 0 for n in found):
         raise Unfoldable(f"its shape {tuple(found)} has a negative size")
@@ -413,7 +415,7 @@ def _reduced(node: OnnxNode, arrays: list[Array], room: Room) -> Array:
     if x.dtype == object and node.op not in ("ReduceProd", "ReduceSum"):
         raise Unfoldable("it depends on the batch size")
     if node.op == "ReduceMean" and not x.size:
-        raise Unfoldable("it is the mean of nothing")
+        raise Unfoldable("it is the mean of no numbers")
     how: dict[str, Any] = {"axis": tuple(_axes(axes, x.ndim)), "keepdims": bool(_number(node, "keepdims", 1))}
     return np.asarray(REDUCTIONS[node.op](x, **how)).astype(x.dtype, copy=False)
 
@@ -500,7 +502,7 @@ def _converted(value: Any, kind: str) -> Any:
 def _reshape(node: OnnxNode, arrays: list[Array], room: Room) -> list[Array]:
     x, target = arrays[0], arrays[1]
     if target.ndim > 1 or target.dtype.kind not in "iuO" or target.size > MOST_AXES:
-        raise Unfoldable("its shape is no list of sizes")
+        raise Unfoldable("its shape is not a list of sizes")
     return [x.reshape(reshaped(x.shape, list(target.ravel()), bool(_number(node, "allowzero", 0))))]
 
 
@@ -540,7 +542,7 @@ def _gather(node: OnnxNode, arrays: list[Array], room: Room) -> list[Array]:
     axis = _axes([_number(node, "axis", 0)], x.ndim)[0]
     room((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]), x.dtype)
     if index.dtype.kind not in "iu":
-        raise Unfoldable("its indices are no integers")
+        raise Unfoldable("its indices are not integers")
     return [np.take(x, index, axis)]
 
 
@@ -559,7 +561,7 @@ def slices(node: OnnxNode, arrays: Sequence[Array | None], rank: int) -> tuple[s
     axes = _axes(range(len(starts)) if axes is None else axes, rank)
     steps = [1] * len(starts) if steps is None else steps
     if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
-        raise Unfoldable("its starts, ends, axes and steps do not fit together")
+        raise Unfoldable("its starts, ends, axes and steps do not match")
     found = [slice(None)] * rank
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         found[axis] = slice(start, end, step)
@@ -587,7 +589,7 @@ def _split(node: OnnxNode, arrays: list[Array], room: Room) -> list[Array]:
         each = -(-size // n)
         parts = [max(0, min(each, size - i * each)) for i in range(n)]
     if len(parts) != n or sum(parts) != size or min(parts) < 0:
-        raise Unfoldable(f"its parts {tuple(parts[:8])} are not those of an axis of {size}")
+        raise Unfoldable(f"its parts {tuple(parts[:8])} do not divide an axis of {size}")
     ends = [sum(parts[: i + 1]) for i in range(n - 1)]
     return list(np.split(x, ends, axis))
 

@@ -140,8 +140,8 @@ def _folded(model: OnnxModel) -> Iterator[str]:
     norms = sum(number for kind, number in kinds.items() if kind.endswith("Normalization"))
     if kinds["Conv"] >= MANY and not norms:
         yield (
-            f"it has {kinds['Conv']} convolutions and no batch norm: if the network had some, the exporter has folded"
-            " them into the convolutions; to train it on, export it with them (PyTorch: training="
+            f"it has {kinds['Conv']} convolutions and no batch norm: if the network had batch norms, the exporter has"
+            " folded them into the convolutions; to train the network further, export it with them (PyTorch: training="
             "torch.onnx.TrainingMode.PRESERVE or TRAINING)"
         )
 
@@ -152,11 +152,11 @@ def _endings(draft: Draft, outputs: Sequence[str]) -> Iterator[str]:
         last = draft.entries[name].layer
         which = f"output {quoted(output)} is" if len(outputs) > 1 else "it returns"
         if score != name:
-            yield f"{which} the probabilities of a softmax; in training the loss is given the scores before it"
+            yield f"{which} the probabilities of a softmax; in training the loss gets the scores before the softmax"
         elif isinstance(last, LogSoftmax):
             yield f"{which} the logarithms of a softmax: train it with NLLLoss, not with CrossEntropyLoss"
         elif isinstance(last, Sigmoid):
-            yield f"{which} what a sigmoid gives, and BCEWithLogitsLoss has a sigmoid of its own: train it without one"
+            yield f"{which} the output of a sigmoid, but BCEWithLogitsLoss contains a sigmoid: train without it"
 
 
 def _costs(net: Net, size: int, batch_size: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What ONNX cannot say of a layer: it is kept beside the node, so that a file comes back as the network it was.
+"""Facts about a layer that ONNX cannot express: they are stored with the node, so that a file restores the network.
 
-Other programs do not read it. It says that a batch norm has no weight, or that whole channels are dropped in training.
+Other programs do not read them. Examples: a batch norm has no weight, or whole channels are dropped in training.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ KINDS: dict[str, tuple[type[Layer], ...]] = {
 
 
 def described(layer: Layer) -> str:
-    """Return a layer's class and arguments as text, or "" where ONNX says all, or its class is not the library's."""
+    """Return a layer's class and arguments as text; "" if ONNX expresses all of it, or for a user's class."""
     known = type(layer) in {kind for kinds in KINDS.values() for kind in kinds}
     if not known or "num_batches_tracked" in layer.state() or _is_plain(layer):
         return ""
@@ -53,7 +53,7 @@ def _is_plain(layer: Layer) -> bool:
 
 
 def restored(text: str, op: str) -> Layer | None:
-    """Return the layer that a text of a node describes; None if it describes none that such a node may be."""
+    """Return the layer that a node's text describes; None if the text does not suit the node."""
     kinds = {kind.__name__: kind for kind in KINDS.get(op, ())}
     try:
         name, arguments = json.loads(text[:LONGEST])
@@ -63,7 +63,7 @@ def restored(text: str, op: str) -> Layer | None:
 
 
 def fitting(layer: Layer, weights: dict[str, Any]) -> dict[str, Any] | None:
-    """Return those of some arrays that a layer has as its parameters or state; None if they are not all there."""
+    """Return the arrays that are a layer's parameters and state; None if some are missing."""
     wanted = {**layer.parameters(), **layer.state()}
     if any(name not in weights or weights[name].shape != each.shape for name, each in wanted.items()):
         return None

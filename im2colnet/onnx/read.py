@@ -1,7 +1,7 @@
-"""An ONNX file becomes a checked model: nodes in order, constants as arrays, names that mean one thing.
+"""Reads an ONNX file as a checked model: nodes in order, constants as arrays, unique names.
 
-A file may come from anybody. Nothing in it is executed; no array is made before its size has been compared with what
-the file holds and with ``max_bytes``; of other files only those beside the model are read, and no links.
+A file may come from an untrusted source. Nothing in it is executed. No array is made before its size has been compared
+with the file's contents and with ``max_bytes``. Only other files beside the model are read, and no links.
 """
 
 from __future__ import annotations
@@ -101,12 +101,12 @@ def read(source: Any, max_bytes: int = 2 << 30) -> OnnxModel:
     ----------
     source : path, bytes or onnx.ModelProto
     max_bytes : int
-        Limit of the file's size, and of that of all its constants together.
+        The largest size in bytes of the file, and of all its constants together.
 
     Raises
     ------
     ModelError
-        With all that is wrong with it.
+        If the model is invalid; the message lists all problems.
     """
     model, folder, label = _parsed(source, max_bytes)
     reader = _Reader(model, folder, max_bytes)
@@ -145,7 +145,7 @@ def _parsed(source: Any, max_bytes: int) -> tuple[Any, str | None, str]:
         check_memory(data, onnx.ModelProto.DESCRIPTOR, max_bytes)
         return onnx.ModelProto.FromString(data), folder, label
     except (DecodeError, ValueError) as error:
-        reason = error if isinstance(error, ModelError) else "it is no ONNX file, or it is damaged"
+        reason = error if isinstance(error, ModelError) else "it is not an ONNX file, or it is damaged"
         raise ModelError(f"{label}: {reason}") from error
 
 
@@ -167,7 +167,7 @@ def _content(path: str, label: str, max_bytes: int) -> bytes:
 
 
 def too_large(needed: int, limit: int, what: str = "it") -> str:
-    """Return what to say of something that needs more bytes than it may."""
+    """Return the message for something that needs more bytes than the limit."""
     return f"{what} would take {amount(needed, 1024)}B, the limit is {amount(limit, 1024)}B: max_bytes=... raises it"
 
 
@@ -190,7 +190,7 @@ def check_memory(data: bytes, descriptor: Any, max_bytes: int) -> None:
     needed, values, at, size = len(data), 0, 0, len(data)
     if not size:
         raise ModelError("the file is empty")
-    damaged = ModelError("it is no ONNX file, or it is damaged: its parts do not fit together")
+    damaged = ModelError("it is not an ONNX file, or it is damaged: its parts do not fit together")
     fields, end = _message_fields(descriptor), size
     outer: list[tuple[dict[int, tuple[Any, int]], int]] = []
 
@@ -241,7 +241,7 @@ def check_memory(data: bytes, descriptor: Any, max_bytes: int) -> None:
                 outer.append((fields, end))
                 fields, end = _message_fields(message), at + length
                 if len(outer) > 3 * DEEPEST:
-                    raise ModelError("its parts are too deep within each other")
+                    raise ModelError("its parts are nested too deeply")
         else:
             raise damaged
         if at > end:
@@ -273,15 +273,15 @@ class _Reader:
         self.calls = 0
 
     def model(self) -> OnnxModel:
-        """Return the model; what is wrong with it is in ``problems`` then."""
+        """Return the model; the problems with it are in ``problems``."""
         proto = self.proto
         if not proto.HasField("graph"):
-            raise ModelError("it holds no graph, so it is no ONNX model")
+            raise ModelError("it contains no graph, so it is not an ONNX model")
         opsets = self.opsets(proto)
         for function in proto.functions:
             key = (_domain(function.domain), _text(function.name), _text(function.overload))
             if key in self.functions:
-                raise ModelError(f"function {quoted(key[1])} is there twice")
+                raise ModelError(f"function {quoted(key[1])} is defined twice")
             self.functions[key] = function
         graph = proto.graph
         names = self.defined(graph, ChainMap(), "")
@@ -340,12 +340,12 @@ class _Reader:
         given: dict[str, Any],
         depth: int,
     ) -> list[OnnxNode]:
-        """Return nodes with the names of the whole model; functions are replaced by what they are made of.
+        """Return nodes with the names of the whole model; functions are replaced by their nodes.
 
         ``given`` are the attributes of the call of the function that the nodes are in.
         """
         if depth > DEEPEST:
-            raise ModelError(f"functions or branches are more than {DEEPEST} deep within each other")
+            raise ModelError(f"functions or branches are nested more than {DEEPEST} deep")
         found: list[OnnxNode] = []
         self.visited += len(protos)
         if self.visited > MOST_NODES:
@@ -380,7 +380,7 @@ class _Reader:
         return found
 
     def take(self, size: int) -> None:
-        """Count what names and attributes take: a function of some bytes may be called a thousand times."""
+        """Count the memory for names and attributes: a small function may be called a thousand times."""
         self.text += size
         if self.text > MOST_TEXT:
             raise ModelError(f"its names and attributes take more than {amount(MOST_TEXT, 1024)}B")
@@ -388,7 +388,7 @@ class _Reader:
     def inlined(
         self, function: Any, inputs: tuple[str, ...], outputs: tuple[str, ...], attributes: dict[str, Any], depth: int
     ) -> list[OnnxNode]:
-        """Return the nodes of a function as this call of it has them."""
+        """Return the nodes of a function for this call."""
         self.calls += 1
         name, prefix = quoted(_text(function.name)), f"{_text(function.name)}.{self.calls}/"
         formal_inputs, formal_outputs = ([*map(_text, listed)] for listed in (function.input, function.output))
@@ -481,7 +481,7 @@ class _Reader:
             name = left.pop()
             if name not in maker:
                 if name not in known and name not in missing:
-                    self.problems.append(f"nothing makes the value {quoted(name)}, which a node or an output needs")
+                    self.problems.append(f"no node computes the value {quoted(name)}, which a node or an output needs")
                     missing.add(name)
             elif (i := maker[name]) not in needed:
                 needed.add(i)
@@ -504,12 +504,12 @@ class _Reader:
                     heapq.heappush(ready, j)
         if len(order) < len(needed):
             stuck = nodes[min(i for i in needed if waits[i])]
-            raise ModelError(f"its nodes wait for each other in a circle: {stuck} is in or behind it")
+            raise ModelError(f"its nodes form a cycle: {stuck} is in the cycle or depends on it")
         return order
 
     # Tensors --------------------------------------------------------------------------------------------------------
     def array(self, tensor: Any, what: str) -> np.ndarray:
-        """Return a tensor as an array, once its size is known to be what the file holds; a problem is noted."""
+        """Return a tensor as an array, after its size is checked against the file; a problem is noted."""
         try:
             return self._array(tensor, what)
         except _Problem as problem:
@@ -560,7 +560,9 @@ class _Reader:
     def outside(self, tensor: Any, needed: int) -> memoryview:
         """Return the bytes of a tensor that are kept in another file, which lies beside the model."""
         if self.folder is None:
-            raise _Problem("is kept in another file: give the model's path, so that it can be found beside it")
+            raise _Problem(
+                "is stored in another file: give the path of the model, so that the file beside it can be found"
+            )
         entries = {_text(entry.key): _text(entry.value) for entry in tensor.external_data}
         location = entries.get("location", "")
         name = location[2:] if location.startswith("./") else location
@@ -571,7 +573,7 @@ class _Reader:
         data = self.files[name]
         offset, length = (_count(entries.get(key, ""), default) for key, default in (("offset", 0), ("length", needed)))
         if length != needed:
-            raise _Problem(f"should hold {needed:,} bytes, {length:,} are said to be in {quoted(name)}")
+            raise _Problem(f"should hold {needed:,} bytes, but the model says that {quoted(name)} has {length:,}")
         if offset + length > len(data):
             raise _Problem(f"would end at byte {offset + length:,} of {quoted(name)}, which has {len(data):,}")
         return data[offset : offset + length]
@@ -579,7 +581,7 @@ class _Reader:
     def dims(self, name: str, value: Any) -> tuple[tuple[int | str | None, ...], str]:
         """Return the dims of an input, and its element type."""
         if not value.type.HasField("tensor_type"):
-            self.problems.append(f"input {quoted(name)} is no tensor")
+            self.problems.append(f"input {quoted(name)} is not a tensor")
             return (), ""
         tensor = value.type.tensor_type
         if len(tensor.shape.dim) > MOST_AXES:
@@ -676,7 +678,7 @@ def _count(text: str, default: int) -> int:
 
 
 def _mapped(path: str, label: str) -> memoryview:
-    """Return the content of a file that is no link, mapped into memory, so that only what is used is read."""
+    """Return the content of a file, but not of a link, mapped into memory, so that only the parts in use are read."""
     try:
         if os.path.islink(path):  # said here too, since not every system has O_NOFOLLOW
             raise OSError("it is a link")
@@ -685,7 +687,7 @@ def _mapped(path: str, label: str) -> memoryview:
         try:
             found = os.fstat(file)
             if not stat.S_ISREG(found.st_mode):
-                raise OSError("it is no regular file")
+                raise OSError("it is not a regular file")
             if found.st_nlink > 1:
                 raise OSError("it has another name elsewhere, a hard link")
             return memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_READ) if found.st_size else b"")

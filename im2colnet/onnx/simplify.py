@@ -1,6 +1,6 @@
-"""Layers that are joined or left out before a network is made: without any of this, its results are the same.
+"""Simplification: layers are joined or left out before a network is made; the results are the same.
 
-Other frameworks write one layer as several operators, and images whose channels are last between transpositions.
+Other frameworks write one layer as several operators, and put transpositions around layers for channels-last images.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ Moved = tuple[Layer, dict[str, Any], tuple[int, ...]]
 
 
 def under(entry: Entry, dims: tuple[int, ...]) -> Moved | None:
-    """Return the layer that does before the axes are brought into an order what a layer does behind; None if none."""
+    """Return the layer to use before a reordering of axes in place of a layer after it; None if there is none."""
     layer, weights = entry.layer, entry.weights
     if isinstance(layer, kinds.PReLU) and layer.num_parameters > 1 and dims[1] != 1:
         return None
@@ -210,7 +210,7 @@ def leave_out(draft: Draft, name: str) -> bool:
 
 
 def only_output(draft: Draft, name: str, read: str) -> bool:
-    """Whether a layer is needed as an output, since what it reads is none or is another one."""
+    """Whether a layer is needed as an output, since the value that it reads cannot be the output itself."""
     return name in draft.outputs and (read not in draft.entries or read in draft.outputs)
 
 

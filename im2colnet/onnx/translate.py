@@ -1,4 +1,4 @@
-"""From a model to the layers that do the same: a walk over its nodes, each of which a function of `importers` reads."""
+"""Translation of a model to layers: a walk over its nodes; a function of `importers` reads each node."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def importer(
     opsets : (int, int)
         The first version of ONNX's operators for which it holds, and the last one that changed the operator.
     layer : str
-        What it becomes, for the table.
+        The layer that the operator becomes, for the table.
     limits : str
-        What of the operator is not read, for the table.
+        The limits of the support, for the table.
     """
 
     def register(read: Callable[[OnnxNode, Translation], Any]) -> Callable[[OnnxNode, Translation], Any]:
@@ -79,20 +79,20 @@ class Translation:
     ----------
     model : OnnxModel
     input_shape : sequence of int, optional
-        (C, H, W) of an image, where the file does not say it.
+        The shape (C, H, W) of an image, if the file does not give it.
     max_bytes : int
-        How large a constant may become that is computed from others.
+        The largest size of a constant that is computed from other constants.
 
     Attributes
     ----------
     draft : Draft
         The layers so far.
     constants : dict of str to array
-        What does not depend on the network's input, by the name of the tensor. Arrays of objects hold the batch size.
+        Tensors that do not depend on the network's input, by name. Arrays of objects contain the batch size.
     problems : list of (OnnxNode, str)
-        The nodes that cannot be read, and why; "" where nothing reads their operator.
+        The nodes that cannot be read, and why; "" if the operator is unsupported.
     notes : list of str
-        What is read in another sense than it is written.
+        Differences between the network and the file.
     """
 
     def __init__(self, model: OnnxModel, input_shape: Sequence[int] | None = None, max_bytes: int = 2 << 30) -> None:
@@ -115,9 +115,9 @@ class Translation:
         if len(self.model.inputs) != 1:
             names = ", ".join(f"{quoted(name)}" for name in self.model.inputs)
             raise ModelError(
-                f"{self.model.name} has {len(self.model.inputs)} inputs ({names}): networks have one"
+                f"{self.model.name} has {len(self.model.inputs)} inputs ({names}): a network has one input"
                 if self.model.inputs
-                else f"{self.model.name} has no input: a network has one, the images"
+                else f"{self.model.name} has no input: a network has one input, the images"
             )
         ((name, dims),) = self.model.inputs.items()
         #: the batch size that the file was made for, where it is a number
@@ -139,7 +139,7 @@ class Translation:
             n = len(sample)
             self._values[name] = draft.add("channels_last", Permute((0, *range(2, n + 1), 1)), [INPUT])
             self.notes.append(
-                "the file takes images whose channels are last: the network takes them first, (N, C, H, W), as all do"
+                "the file takes images with the channels last: the network takes the channels first, (N, C, H, W)"
             )
         return draft
 
@@ -152,7 +152,9 @@ class Translation:
                 names = {2: ["channels", "length"], 3: ["channels", "height", "width"]}.get(len(dims), [])
                 names = [str(n) if isinstance(n, int) else what for n, what in zip(dims, names, strict=False)]
                 example = f"({', '.join(names)})" if names else "..."
-                raise ModelError(f"input {quoted(name)} is {wanted}: give input_shape={example}, plans are static")
+                raise ModelError(
+                    f"input {quoted(name)} is {wanted}: give input_shape={example}, since shapes are fixed"
+                )
             return tuple(dims)
         shape = tuple(given)
         fits = not dims or (
@@ -208,7 +210,7 @@ class Translation:
         return self.constants[name]
 
     def numbers(self, node: OnnxNode, place: int, attribute: str, what: str = "") -> list[Any] | None:
-        """Return integers that are an attribute in old files, and an input in new ones; None where there are none.
+        """Return integers that are an attribute in old files and an input in new files; None if there are none.
 
         One of them may be the batch size.
         """
@@ -224,12 +226,12 @@ class Translation:
         return bool(name) and name in self._read
 
     def only_first_output(self, node: OnnxNode) -> None:
-        """Refuse a node of which something reads another output than the first."""
+        """Refuse a node if any output other than the first is read."""
         if any(map(self.is_read, node.outputs[1:])):
             raise Refused("only its first output is supported")
 
     def note(self, node: OnnxNode, what: str) -> None:
-        """Note in which other sense a node is read."""
+        """Note a difference between a node and the layers for it."""
         self.notes.append(f"{node} {what}")
 
     def check_room(self, shape: Sequence[int]) -> None:
@@ -319,8 +321,8 @@ class Translation:
         for name, layers_of in several.items():
             these = ", ".join(map(quoted, layers_of[:4]))
             return [
-                f"{len(several)} parameters are of several layers each, such as {quoted(name)} of {these}: every layer"
-                " has a copy, and training changes them apart"
+                f"{len(several)} parameters are shared by several layers, such as {quoted(name)} by {these}: here every"
+                " layer has its own copy, and training changes each copy separately"
             ]
         return []
 
@@ -336,7 +338,7 @@ class Translation:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
             what = printable(shortened(what, 200))  # of a file that is damaged, or means harm
-            self.problems.append((node, f"its inputs or attributes are not those of its operator ({what})"))
+            self.problems.append((node, f"its inputs or attributes do not fit its operator ({what})"))
         lacking = {name for name in node.outputs if name not in self._values and name not in self.constants}
         told = self.problems and self.problems[-1][0] is node
         if not told and not self._unknown.intersection(node.inputs) and any(map(self.is_read, lacking)):
@@ -364,7 +366,7 @@ class Translation:
                 raise Refused("it reads nothing that depends on the network's input")
             row = IMPORTERS[node.op]
             if node.opset < row.opsets[0]:
-                raise Refused(f"it is of opset {node.opset}, and read from {row.opsets[0]} on")
+                raise Refused(f"its opset is {node.opset}: the operator is supported from opset {row.opsets[0]} on")
             row.read(node, self)
 
     def _take_branch(self, node: OnnxNode, condition: Any) -> None:
@@ -398,7 +400,7 @@ class Translation:
             raise ModelError("\n".join(self.complaints()))
 
     def complaints(self) -> list[str]:
-        """Return a line for the operators that nothing reads, and one for each other node that cannot be read."""
+        """Return a line for the unsupported operators, and a line for each other node that cannot be read."""
         found: list[str] = []
         lacking: dict[str, list[OnnxNode]] = {}
         for node, reason in self.problems:
@@ -410,34 +412,36 @@ class Translation:
 
 
 def lacking_text(model: str, lacking: Mapping[str, Sequence[OnnxNode]]) -> str:
-    """Return which operators a model has that nothing reads, with their nodes."""
+    """Return the message for unsupported operators, with their nodes."""
     each = ", ".join(f"{quoted(operator, 80)[1:-1]} ({_listed(nodes)})" for operator, nodes in lacking.items())
     plural = f"{len(lacking)} operators" if len(lacking) > 1 else "an operator"
     quantised = [name for name in lacking if "Quantize" in name or "Integer" in name or "QLinear" in name]
     hint = (
-        "; quantised networks are not supported: export the network in float32"
+        "; quantized networks are not supported: export the network in float32"
         if quantised
-        else "; im2colnet onnx --operators lists those that are supported"
+        else "; im2colnet onnx --operators lists the supported operators"
     )
     return f"{model} has {plural} that im2colnet lacks: {each}{hint}"
 
 
 def translate(model: OnnxModel, input_shape: Sequence[int] | None = None, max_bytes: int = 2 << 30) -> Translation:
-    """Walk over a model's nodes; what cannot be read is in the ``problems`` of what is returned.
+    """Walk over a model's nodes; nodes that cannot be read are in the ``problems`` of the result.
 
     Raises
     ------
     ModelError
-        If the model has not one input, or its shape is not known.
+        If the model does not have exactly one input, or its shape is not known.
     """
     if model.opset < OLDEST:
         raise ModelError(
-            f"{model.name} is of opset {model.opset}, and {OLDEST} is the oldest that is read: convert it by"
+            f"{model.name} has opset {model.opset}, and the oldest supported opset is {OLDEST}: convert it by"
             " onnx.version_converter.convert_version(model, 22)"
         )
     found = Translation(model, input_shape, max_bytes)
     if model.opset > NEWEST:
-        found.notes.append(f"opset {model.opset} is newer than this version of im2colnet knows ({NEWEST}): reading on")
+        found.notes.append(
+            f"opset {model.opset} is newer than the newest one that im2colnet knows ({NEWEST}): it is still read"
+        )
     for node in model.nodes:
         found.visit(node)
     found.finish()

@@ -143,7 +143,9 @@ def _set_outputs(trace: Trace, made: Any) -> None:
         name = value.name
         if name is None:
             if not trace.problems and not trace.lacking:
-                trace.problems.append("an output depends on the places of extremes, which are no value of a network")
+                trace.problems.append(
+                    "an output depends on the indices of maxima or minima, which a network does not compute"
+                )
             continue
         if name == INPUT or name in draft.outputs:  # each output is a layer of its own
             name = draft.add("output", Reshape(draft.shape(name)), [name])
@@ -178,8 +180,8 @@ def _notes(module: Any, trace: Trace, net: Net) -> list[str]:
     unused = [name for name in entries(module) if name not in own and name not in renamed]
     for what, names in (
         (
-            "these ask whether they are training, and the network does what they do in evaluation mode (but dropout is"
-            " active in training)",
+            "these check whether they are in training mode, and the network follows their evaluation mode (but dropout"
+            " is active in training)",
             trace.asked,
         ),
         ("constants of the network, which training does not change", trace.constants),

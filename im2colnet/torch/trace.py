@@ -142,16 +142,20 @@ class Trace:
         layer_name = next((n.removesuffix(f".{key}") for key, n in found.items() if n and n.endswith(f".{key}")), "")
         for key, tensor in weights.items():
             if found[key] is None and tensor.requires_grad and not tensor.is_leaf:
-                raise Refused(f"its {key} is computed from parameters: a network has them as they are trained")
+                raise Refused(
+                    f"its {key} is computed from parameters: a layer of a network must use its parameters unchanged"
+                )
         for key, name in found.items():
             if name is not None and name in self._users and key != "constant":
                 where = self._users[name]
-                raise Refused(f"its {key} {name!r} is shared with the layer {where!r}: each has its own in a network")
+                raise Refused(
+                    f"its {key} {name!r} is shared with the layer {where!r}: in a network each layer has its own copy"
+                )
         reads = [_layer_of(value) for value in inputs]
         if any(value.repeated for value in inputs):
             wanted = tuple(map(max, zip(*map(self.sample_shape, inputs), strict=False)))
             if not isinstance(layer, Elementwise) or self.draft.output_shape(layer, reads) != wanted:
-                raise Refused("it reads a tensor whose numbers expand repeats, which is only there in arithmetic")
+                raise Refused("it reads a tensor from expand, which is only supported in arithmetic")
         made = self.draft.add(layer_name or self._free_place(), layer, reads, weights)
         if not self.torch.is_grad_enabled():
             self._cut(made)
@@ -177,8 +181,8 @@ class Trace:
             learning = [k for k in self.draft.entries[name].layer.parameters() if f"{name}.{k}" not in self.frozen]
             if learning:
                 raise Refused(
-                    f"torch.no_grad keeps the gradient from {name!r} before it, which learns: leave no_grad out, and"
-                    " set requires_grad=False for what is not to learn"
+                    f"torch.no_grad stops the gradient before it reaches {name!r}, which is trainable: remove no_grad,"
+                    " and set requires_grad=False for parameters that must not be trained"
                 )
             before += self.draft.entries[name].reads
 
@@ -374,7 +378,7 @@ def _is_torch_s(module: Any) -> bool:
 
 def _layer_of(value: Any) -> str:
     if not isinstance(value, Value):
-        raise Refused(f"it reads {type(value).__name__} where a network has a value")
+        raise Refused(f"it reads {type(value).__name__} instead of a value of the network")
     return value.name or INPUT
 
 

@@ -1,4 +1,4 @@
-"""What a module computes with while it is traced, in the place of tensors, of the batch size and of its mode."""
+"""Symbolic values that a module computes with while it is traced: tensors, the batch size, and the mode."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ BATCH = BatchSize()
 
 
 class Evaluating:
-    """What ``self.training`` is while a module is traced: false, and known where a function is given it.
+    """The value of ``self.training`` while a module is traced: false, but recognized as an argument of a function.
 
-    So a dropout that is active only in training is recognised. Who asks for its value takes the way of evaluation.
+    So a dropout that is active only in training is recognized. A module that branches on the mode takes the evaluation
+    branch.
     """
 
     def __init__(self, asked: Callable[[], object]) -> None:

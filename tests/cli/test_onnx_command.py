@@ -40,7 +40,7 @@ def test_a_good_file(run, conv):
 def test_without_the_size_of_the_images(run, conv):
     out, err = run("onnx", conv, code=1)
     assert "Conv          1" in out
-    assert "give input_shape=(3, height, width), plans are static; on the command line by --input-shape" in err
+    assert "give input_shape=(3, height, width), since shapes are fixed; on the command line by --input-shape" in err
 
 
 def test_what_is_missing(run, folder):

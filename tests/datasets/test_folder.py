@@ -545,7 +545,7 @@ def test_what_vanishes_while_it_is_used_is_named(folder):
     path = kept.images.source.path
     os.truncate(path, os.path.getsize(path) - 200)
     kept.images[:5]
-    with pytest.raises(DataError, match="somebody has shortened it"):
+    with pytest.raises(DataError, match="was shortened while it was in use"):
         kept.images[-5:]
 
 

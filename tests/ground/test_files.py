@@ -334,7 +334,7 @@ def test_dev_null():
 def test_a_pipe(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(ic.CheckpointError, match="pipe: nobody reads from this pipe"):
+    with pytest.raises(ic.CheckpointError, match="pipe: no process reads from this pipe"):
         replace_file(pipe, b"content")
     reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(reading, True)

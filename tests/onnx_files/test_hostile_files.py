@@ -43,13 +43,13 @@ def with_tensor(tensor):
     ("data", "text"),
     [
         (b"", "the file is empty"),
-        (b"\x08", "it is no ONNX file, or it is damaged"),
+        (b"\x08", "it is not an ONNX file, or it is damaged"),
         (b"\x08\x07", "it holds no graph"),
-        (b"PK\x03\x04 a zip file", "it is no ONNX file, or it is damaged"),
-        (b"\x0a\xff\xff\xff\xff\x0f", "it is no ONNX file, or it is damaged"),
+        (b"PK\x03\x04 a zip file", "it is not an ONNX file, or it is damaged"),
+        (b"\x0a\xff\xff\xff\xff\x0f", "it is not an ONNX file, or it is damaged"),
         (b"\x3a\x00", "the graph has no output"),
-        (b"<html>404 not found</html>", "it is no ONNX file, or it is damaged"),
-        (model([RELU]).SerializeToString()[:-5], "it is no ONNX file, or it is damaged"),
+        (b"<html>404 not found</html>", "it is not an ONNX file, or it is damaged"),
+        (model([RELU]).SerializeToString()[:-5], "it is not an ONNX file, or it is damaged"),
     ],
 )
 def test_bytes_that_are_no_model(data, text, tmp_path):
@@ -105,7 +105,7 @@ def test_problems_are_told_together():
     arrays["a"].name, arrays["b"].name = "a", "b"
     nodes = [node("Sum", "x a b nobody", "y")]
     refused(
-        model(nodes, arrays=arrays), "nothing makes the value 'nobody', which a node or an output needs; tensor 'a' "
+        model(nodes, arrays=arrays), "no node computes the value 'nobody', which a node or an output needs; tensor 'a' "
     )
     refused(model(nodes, arrays=arrays), "has a negative size: (-1); tensor 'b' of shape (5) should hold 20 bytes")
     many = model([node("Sum", " ".join(f"n{i}" for i in range(100)), "y")])
@@ -155,10 +155,10 @@ def test_numbers_of_one_byte_take_eight():
         ),
         ([node("Relu", "x", "x"), node("Exp", "x", "y")], "two values are called 'x'"),
         ([node("Relu", "x", "w"), node("Add", "x w", "y")], "two values are called 'w'"),
-        ([node("Relu", "a", "y")], "nothing makes the value 'a'"),
-        ([node("Relu", "x", "a")], "nothing makes the value 'y'"),
-        ([node("Add", "x y", "y", name="e")], "wait for each other in a circle: node 'e' (Add) is in or behind it"),
-        ([node("Add", "x b", "a"), node("Relu", "a", "b"), node("Relu", "b", "y")], "wait for each other in a circle"),
+        ([node("Relu", "a", "y")], "no node computes the value 'a'"),
+        ([node("Relu", "x", "a")], "no node computes the value 'y'"),
+        ([node("Add", "x y", "y", name="e")], "form a cycle: node 'e' (Add) is in the cycle or depends on it"),
+        ([node("Add", "x b", "a"), node("Relu", "a", "b"), node("Relu", "b", "y")], "form a cycle"),
         ([node("Relu", "x", "y", a=1)], "has the attribute 'a' twice"),
     ],
 )
@@ -199,13 +199,13 @@ def test_functions_within_each_other():
         return helper.make_function("own", name, ["a"], ["c"], nodes, opsets)
 
     itself = function("F", [call("F", "a", "c")])
-    refused(model([call("F", "x", "y")], functions=[itself]), "functions or branches are more than 32 deep")
+    refused(model([call("F", "x", "y")], functions=[itself]), "functions or branches are nested more than 32 deep")
     many = [function(f"F{i}", [call(f"F{i + 1}", "a", "c")] * 4000) for i in range(26)]
     refused(model([call("F0", "x", "y")], functions=many), "it has more than 100,000 nodes")
     wide = function("W", [node("Relu", "a", "c", name=MB * "n")])
     calls = [call("W", f"x{i}" if i else "x", f"x{i + 1}") for i in range(500)]
     refused(model(calls, functions=[wide]), "its names and attributes take more than 191 MiB")
-    refused(model([RELU], functions=[itself, itself]), "function 'F' is there twice")
+    refused(model([RELU], functions=[itself, itself]), "function 'F' is defined twice")
 
 
 def test_branches_within_each_other():
@@ -215,7 +215,7 @@ def test_branches_within_each_other():
     nodes = [node("If", "a", "c", then_branch=graph([call], {}, ["b"]), else_branch=graph([], {}, ["a"]))]
     function = helper.make_function("own", "F", ["a"], ["c"], nodes, [helper.make_opsetid("own", 1)])
     call.input[0], call.output[0] = "x", "y"
-    refused(model([call], functions=[function]), "functions or branches are more than 32 deep")
+    refused(model([call], functions=[function]), "functions or branches are nested more than 32 deep")
 
 
 def test_messages_within_each_other():
@@ -225,7 +225,7 @@ def test_messages_within_each_other():
         inner = b"\x4a" + length(len(inner)) + inner
     kind = b"\x12" + length(len(inner)) + inner
     value = b"\x5a" + length(len(kind)) + kind
-    refused(b"\x3a" + length(len(value)) + value, "its parts are too deep within each other")
+    refused(b"\x3a" + length(len(value)) + value, "its parts are nested too deeply")
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ def test_layers_that_would_be_large(made, arrays, side):
         ("/dev/zero", {}, "only files beside the model are read"),
         ("link", {}, "is kept in 'link', which cannot be read: it is a link: copy the files by cp -L"),
         ("hard", {}, "it has another name elsewhere, a hard link: copy the files by cp -L"),
-        ("folder", {}, "is kept in 'folder', which cannot be read: it is no regular file"),
-        ("pipe", {}, "it is no regular file"),
+        ("folder", {}, "is kept in 'folder', which cannot be read: it is not a regular file"),
+        ("pipe", {}, "it is not a regular file"),
         ("nobody", {}, "No such file or directory"),
         ("ok.bin", {"offset": -4}, "has external data with '-4' where a number of bytes is expected"),
         ("ok.bin", {"offset": "1e3"}, "where a number of bytes is expected"),
@@ -277,8 +277,8 @@ def test_layers_that_would_be_large(made, arrays, side):
         ("ok.bin", {"offset": 10**30}, "where a number of bytes is expected"),
         ("ok.bin", {"offset": 4}, "would end at byte 404 of 'ok.bin', which has 400"),
         ("ok.bin", {"offset": 10**12}, "would end at byte 1,000,000,000,400"),
-        ("ok.bin", {"length": 10**12}, "should hold 400 bytes, 1,000,000,000,000 are said to be in 'ok.bin'"),
-        ("ok.bin", {"length": 4}, "should hold 400 bytes, 4 are said to be in 'ok.bin'"),
+        ("ok.bin", {"length": 10**12}, "should hold 400 bytes, but the model says that 'ok.bin' has 1,000,000,000,000"),
+        ("ok.bin", {"length": 4}, "should hold 400 bytes, but the model says that 'ok.bin' has 4"),
         ("empty.bin", {}, "would end at byte 400 of 'empty.bin', which has 0"),
     ],
 )

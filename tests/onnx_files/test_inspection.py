@@ -34,7 +34,7 @@ def test_a_file_that_can_be_loaded():
     assert (facts["missing"], facts["problems"]) == ([], [])
     assert facts["parameters"] == 108 + 720 + 8
     assert facts["notes"] == [
-        "it returns the probabilities of a softmax; in training the loss is given the scores before it"
+        "it returns the probabilities of a softmax; in training the loss gets the scores before the softmax"
     ]
 
 
@@ -87,7 +87,7 @@ def test_all_that_is_missing_is_told_at_once():
 def test_without_the_size_of_the_images_operators_are_looked_at():
     facts = ic.onnx.inspect(lacking(("N", 3, None, None)))
     shape, lacks = facts["missing"]
-    assert shape == "input 'x' is (N, 3, ?, ?): give input_shape=(3, height, width), plans are static"
+    assert shape == "input 'x' is (N, 3, ?, ?): give input_shape=(3, height, width), since shapes are fixed"
     assert "LSTM (2 nodes, the first 'rnn'), com.microsoft.FusedConv" in lacks
     assert facts["inputs"][0]["shape"] == ["N", 3, None, None]
     assert ic.onnx.inspect(lacking(("N", 3, None, None)), (3, 8, 8))["missing"][0] == lacks
@@ -107,7 +107,7 @@ def test_a_branch_that_is_not_taken_may_hold_anything():
         ("LogSoftmax", "it returns the logarithms of a softmax: train it with NLLLoss, not with CrossEntropyLoss"),
         (
             "Sigmoid",
-            "it returns what a sigmoid gives, and BCEWithLogitsLoss has a sigmoid of its own: train it without",
+            "it returns the output of a sigmoid, but BCEWithLogitsLoss contains a sigmoid: train without",
         ),
         ("Relu", None),
     ],

@@ -199,7 +199,7 @@ def test_external_data_beside_the_model(tmp_path):
     np.testing.assert_array_equal(found["v"], data[100:].reshape(10, 20))
     assert found["e"].shape == (0, 7)
     for source in (model(nodes, arrays=arrays), model(nodes, arrays=arrays).SerializeToString()):
-        with pytest.raises(ic.ModelError, match="tensor 'w' is kept in another file: give the model's path"):
+        with pytest.raises(ic.ModelError, match="tensor 'w' is stored in another file: give the path of the model"):
             read(source)
 
 

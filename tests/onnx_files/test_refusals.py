@@ -61,7 +61,7 @@ def test_a_quantised_network_is_refused_as_one():
         nodes,
         "DequantizeLinear",
         "QLinearConv",
-        "quantised networks are not supported: export the network in float32",
+        "quantized networks are not supported: export the network in float32",
         arrays=W | {"s": np.float32(1), "z": np.uint8(0)},
     )
 
@@ -70,7 +70,7 @@ def test_a_size_that_is_not_known_is_asked_for():
     nodes = [node("Conv", "x w", "y")]
     refused(
         nodes,
-        "input 'x' is (N, 3, ?, ?): give input_shape=(3, height, width), plans are static",
+        "input 'x' is (N, 3, ?, ?): give input_shape=(3, height, width), since shapes are fixed",
         inputs={"x": ("N", 3, "h", "w")},
     )
     made = model(nodes, {"x": ("N", 3, None, None)}, arrays=W)
@@ -81,7 +81,7 @@ def test_a_size_that_is_not_known_is_asked_for():
 
 def test_a_network_has_one_input():
     inputs = {"image": ("N", 3, 8, 8), "mask": ("N", 3, 8, 8)}
-    refused([node("Add", "image mask", "y")], "has 2 inputs ('image', 'mask'): networks have one", inputs=inputs)
+    refused([node("Add", "image mask", "y")], "has 2 inputs ('image', 'mask'): a network has one input", inputs=inputs)
 
 
 def test_samples_have_an_axis():
@@ -160,7 +160,7 @@ def test_a_shared_weight_is_said():
     nodes = [node("Conv", "x w.weight", "a", pads=[1] * 4), node("Conv", "a w.weight", "y")]
     made = model(nodes, arrays={"w.weight": normal(3, 3, 3, 3, dtype="float32")})
     with pytest.warns(
-        ic.InputWarning, match=r"1 parameters are of several layers each, such as 'w.weight' of 'w', 'w_2'"
+        ic.InputWarning, match=r"1 parameters are shared by several layers, such as 'w.weight' by 'w', 'w_2'"
     ):
         net = ic.onnx.load(made)
     assert [*net.state_dict()] == ["w.weight", "w_2.weight"]

@@ -261,9 +261,9 @@ class Wrong(ic.ReLU):
         (lambda node, x: node("Relu", x, slope=2), "layer '0'.*ONNX's Relu has no slope"),
         (lambda node, x: None, "layer '0'.*to_onnx must return the name of a value.*got None"),
         (lambda node, x: node("Upsample", x), "layer '0'.*opset 22 has no Upsample any more"),
-        (lambda node, x: "somewhere", "no ONNX"),
-        (lambda node, x: node("Reshape", x, shape=[0, 5]), "no ONNX"),
-        (lambda node, x: node("Relu", node("Cast", x, to=onnx.TensorProto.INT32)), "no ONNX"),
+        (lambda node, x: "somewhere", "invalid ONNX"),
+        (lambda node, x: node("Reshape", x, shape=[0, 5]), "invalid ONNX"),
+        (lambda node, x: node("Relu", node("Cast", x, to=onnx.TensorProto.INT32)), "invalid ONNX"),
     ],
 )
 def test_mistakes_of_a_layer_that_says_itself_how_it_is_written(write, message):

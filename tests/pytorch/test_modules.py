@@ -329,7 +329,7 @@ class DropPath(nn.Module):
 def test_stochastic_depth():
     net = ic.torch.from_module(nn.Sequential(DropPath(0.2), DropPath(0.0)), IMAGES)
     assert [repr(layer) for layer in net.children().values()] == ["StochasticDepth(p=0.2)"]
-    with pytest.warns(ic.InputWarning, match="these ask whether they are training"):
+    with pytest.warns(ic.InputWarning, match="these check whether they are in training mode"):
         net = ic.torch.from_module(nn.Sequential(DropPath(0.2, nn.Tanh())), IMAGES)
     assert [*net.children()] == ["0.inner"]
 
@@ -338,7 +338,7 @@ def test_what_a_module_does_only_in_training_is_said():
     def function(m, x):
         return m.conv(x * 2 if m.training else x)
 
-    with pytest.warns(ic.InputWarning, match=r"these ask whether they are training, .*: Written"):
+    with pytest.warns(ic.InputWarning, match=r"these check whether they are in training mode, .*: Written"):
         net = ic.torch.from_module(Written(function, conv=nn.Conv2d(4, 2, 1)).train(), IMAGES)
     assert len(net) == 1
 
@@ -368,7 +368,7 @@ def test_what_is_computed_without_gradients_is_frozen():
             return m.first(x)
 
     module.function = between
-    with pytest.raises(ic.ModelError, match=r"torch.no_grad keeps the gradient from 'second'"):
+    with pytest.raises(ic.ModelError, match=r"torch.no_grad stops the gradient before it reaches 'second'"):
         ic.torch.from_module(module, IMAGES)
 
 
@@ -460,11 +460,11 @@ def test_all_that_is_lacking_is_named_at_once():
         (Written(lambda m, x: m.oops(x)), "AttributeError: 'Written' object has no attribute 'oops'"),
         (Written(lambda m, x: m.w @ m.conv(x), conv=nn.Conv2d(4, 4, 1), w=nn.Parameter(torch.eye(8))), "on the right"),
         (Written(lambda m, x: x.__setitem__((slice(None), 0), 1)), "it writes into a part of a tensor"),
-        (Written(lambda m, x: x[:, :1].expand(-1, 4, -1, -1).sum(1)), "a tensor whose numbers expand repeats"),
-        (Written(lambda m, x: x[:, :1].expand_as(x) + x[:, :1]), "a tensor whose numbers expand repeats"),
+        (Written(lambda m, x: x[:, :1].expand(-1, 4, -1, -1).sum(1)), "a tensor from expand, which is only"),
+        (Written(lambda m, x: x[:, :1].expand_as(x) + x[:, :1]), "a tensor from expand, which is only"),
         (Written(lambda m, x: x.to(torch.int64)), "it makes torch.int64 of the network's numbers"),
         (Written(lambda m, x: x.chunk(0, 1)), "chunk in 'Written', .*: ZeroDivisionError"),
-        (Written(lambda m, x: x.max(1)), "an output depends on the places of extremes"),
+        (Written(lambda m, x: x.max(1)), "an output depends on the indices of maxima or minima"),
         (Written(lambda m, x: torch.ones(2)), "it must return tensors that depend on its input"),
         (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), "the places of the maxima are no value"),
         (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 2, 1)), "its weight is computed from parameters"),

@@ -57,7 +57,7 @@ def module_of(name):
 
 def network_of(module):
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="GoogLeNet: these ask whether they are training")
+        warnings.filterwarnings("ignore", message="GoogLeNet: these check whether they are in training mode")
         return ic.torch.from_module(module, (3, SIZE, SIZE))
 
 

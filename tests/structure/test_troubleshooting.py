@@ -567,7 +567,7 @@ def _(settings):
     return raised(ic.ModelError, ic.onnx.load, "net.onnx")
 
 
-@case("it is no ONNX file")
+@case("it is not an ONNX file")
 def _(settings):
     pytest.importorskip("onnx")
     Path("net.onnx").write_bytes(b"no model")
