@@ -44,7 +44,7 @@ def with_tensor(tensor):
     [
         (b"", "the file is empty"),
         (b"\x08", "it is not an ONNX file, or it is damaged"),
-        (b"\x08\x07", "it holds no graph"),
+        (b"\x08\x07", "it contains no graph"),
         (b"PK\x03\x04 a zip file", "it is not an ONNX file, or it is damaged"),
         (b"\x0a\xff\xff\xff\xff\x0f", "it is not an ONNX file, or it is damaged"),
         (b"\x3a\x00", "the graph has no output"),

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 def test_a_picture_is_written(run, folder):
     pytest.importorskip("matplotlib")
     out, _ = run("explain", "--saliency", "seen.png", "--output", "3")
-    assert out.startswith("the pixels of test image 0 of digits, of class 2 that class 3 of notebook")
+    assert out.startswith("seen.png shows the pixels of test image 0 of digits, of class 2 that class 3 of notebook")
     assert (folder / "seen.png").read_bytes().startswith(b"\x89PNG")
 
 
