@@ -76,9 +76,9 @@ def add_data(parser: argparse.ArgumentParser, default: str, purpose: str = "") -
         "--data",
         type=text,
         metavar="NAME",
-        help=f"{purpose}digits, mnist, fashion-mnist, kmnist, emnist-letters, cifar-10, cifar-100; or the path of a"
-        " folder with a folder of pictures for each class, of a .csv file with files and labels, or of an .npz file"
-        f" (default: {default})",
+        help=f"the data set{purpose}: digits, mnist, fashion-mnist, kmnist, emnist-letters, cifar-10, cifar-100; or the"
+        " path of a folder with a folder of pictures for each class, of a .csv file with files and labels, or of an"
+        f" .npz file (default: {default})",
     )
     group.add_argument("--folder", type=text, metavar="DIR", help="the folder that holds the data set's files")
     group.add_argument(
@@ -132,7 +132,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name a network to report on."""
-    add_data(parser, "digits, if --model is not given", "gives the image size and the number of classes: ")
+    add_data(parser, "digits, if --model is not given", " that gives the image size and the number of classes")
     add_model(parser)
     parser.add_argument(
         "--checkpoint", type=text, metavar="CHECKPOINT", help="report on the network of this checkpoint instead"

@@ -216,8 +216,10 @@ FAULTS = [
     planted(Swish, "forward changes its input in place", forward=in_place),
     planted(Swish, "the gradient of the input is wrong.*differences of forward say", backward=lambda self, dy, ctx: dy),
     planted(Scale, "the gradient of the parameter 'weight' is wrong", backward=no_bias),
-    planted(Scale, r"backward does not write the same ctx.grads\['weight'\].*adds to it", backward=adds),
-    planted(Scale, r"backward does not write the same ctx.grads\['weight'\].*a part of it unwritten", backward=writes_half),
+    planted(Scale, r"backward does not write the same ctx.grads\['weight'\].*adds to the array", backward=adds),
+    planted(
+        Scale, r"backward does not write the same ctx.grads\['weight'\].*a part of it unwritten", backward=writes_half
+    ),
     planted(
         Kept,
         "the gradient of the parameter 'unused' is wrong",

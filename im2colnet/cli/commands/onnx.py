@@ -27,7 +27,7 @@ def register(commands: Commands) -> None:
         commands,
         "onnx",
         run,
-        "look at an ONNX file: its operators, which of them are missing here, the network's cost; or write one",
+        "look at an ONNX file: its operators, the unsupported operators, the network's cost; or write an ONNX file",
         """
         im2colnet onnx resnet18.onnx
         im2colnet onnx detector.onnx --input-shape 3,480,640 --batch-size 8
@@ -45,7 +45,7 @@ def register(commands: Commands) -> None:
         "--input-shape",
         type=sample_shape,
         metavar="C,H,W",
-        help="the shape of an image or other sample, without the batch axis, if the file does not give it",
+        help="the shape of an image or other sample, with the channels first, if the file does not give it",
     )
     parser.add_argument("--batch-size", type=positive, metavar="N", help="the batch size to count for (default: 1)")
     parser.add_argument(

@@ -99,7 +99,7 @@ def register(commands: Commands) -> None:
         " (images, ...) of the network's outputs, which for a segmentation has the class of each pixel; .npz with that"
         " array and the names of the files and classes",
     )
-    add_data(parser, "the run's data", "gives the class names: ")
+    add_data(parser, "the run's data", " that gives the class names")
     add_machine(parser)
 
 
