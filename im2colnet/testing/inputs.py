@@ -1,4 +1,4 @@
-"""A layer with several inputs in a network, which has one: features, of which each input is a part."""
+"""A layer with several inputs in a network with one input: features, and each layer input is a part of them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ PART = LayerCase(Part, forward, backward, examples=())
 
 
 def network_of(layer: Layer, *shapes: Shape) -> Network:
-    """Return a network of one layer: its input has the layer's shape, or is the features of all that it reads."""
+    """Return a network of one layer: its input has the layer's input shape, or is the features of all its inputs."""
     if len(shapes) == 1:
         return Sequential([layer])
     starts = [sum(map(prod, shapes[:i])) for i in range(len(shapes))]

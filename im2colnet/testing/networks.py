@@ -38,12 +38,12 @@ def values(net: Network, x: Array, training: bool = False, own: Own = ()) -> lis
     Parameters
     ----------
     net : Network
-        Initialised.
+        An initialized network.
     x : (N, C, H, W) array, or (N, features)
     training : bool
-        Whether batch norms take the statistics of this batch.
+        Whether batch norms use the statistics of this batch.
     own : iterable of LayerCase
-        For layers that are not the library's.
+        Cases with oracles for layers that are not part of the library.
     """
     states = states_of(net, training)
     found: list[Any] = [np.asarray(x, "float64")]

@@ -1,4 +1,4 @@
-"""One layer called as a run calls it, so that what it does wrong shows."""
+"""One layer, called as in training, so that its errors are detected."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ WHOLE = slice(None)
 
 
 class Trial:
-    """One layer on arrays of its own, called as a run calls it: what it may not read is NaN, what it may not change is
-    compared with what it was.
+    """One layer on its own arrays, called as in training.
+
+    Arrays that it must not read hold NaN, and arrays that it must not change are compared with copies.
 
     Parameters
     ----------
@@ -33,10 +34,10 @@ class Trial:
     node : Node
         The layer in its graph.
     samples : list of tuple of int
-        Shape of one sample of each input.
+        The shape of one sample of each input.
     training : bool
     sizes : list of int
-        Samples of each shard.
+        The number of samples of each shard.
     """
 
     def __init__(
@@ -65,9 +66,9 @@ class Trial:
         x: Any = shapes[0] if len(shapes) == 1 else tuple(shapes)
         self.needs.append(needs := self.layer.needs(x, tuple(y), self.net.dtype, backend, self.training))
         if needs.view and (len(shapes) > 1 or prod(y) != prod(shapes[0])):
-            raise self.error(f"needs says view, but an output of shape {tuple(y)} is no input {shapes[0]} reshaped")
+            raise self.error(f"needs says view, but an output of shape {tuple(y)} is not a reshaped input {shapes[0]}")
         if needs.gradient_passes and any(shape != tuple(y) for shape in shapes):
-            raise self.error(f"needs says gradient_passes, but the output's shape {tuple(y)} is not its input's")
+            raise self.error(f"needs says gradient_passes, but the output's shape {tuple(y)} is not the input's shape")
         ctx = Context()
         ctx.backend, ctx.training, ctx.activation = backend, self.training, None
         ctx.xs = tuple(backend.empty(shape, self.net.dtype) for shape in shapes)
@@ -83,17 +84,17 @@ class Trial:
 
     @staticmethod
     def spoil(array: Array) -> Array:
-        """Fill an array with what nobody may read."""
+        """Fill an array with values that must not be read."""
         array[...] = float("nan") if array.dtype.kind == "f" else 1
         return array
 
     def is_spoiled(self, array: Array) -> bool:
-        """Whether nobody has written to an array of floating-point numbers since it was spoiled."""
+        """Whether an array of floating-point numbers was not written to since it was spoiled."""
         return bool(array.dtype.kind == "f" and np.isnan(self.host(array)).all() and prod(array.shape))
 
     @contextmanager
     def allocating(self) -> Iterator[list[Spec]]:
-        """Return a context in which it is noted what the backend allocates."""
+        """Return a context that records the allocations of the backend."""
         empty, made = self.backend.empty, []
 
         def noted(shape: Shape, dtype: str) -> Array:
@@ -111,14 +112,18 @@ class Trial:
         return self.backend.to_numpy(array).copy()
 
     def kept(self) -> dict[str, Any]:
-        """What no pass may change."""
+        """Return copies of the arrays that no pass may change."""
         return {key: self.host(array) for key, array in (self.node.params | self.node.buffers).items()}
 
     def check_unchanged(self, what: str, before: dict[str, Any]) -> None:
         """Raise an error if a pass has changed what :meth:`kept` returned before it."""
         for key, array in self.kept().items():
             if array.tobytes() != before[key].tobytes():
-                where = "do that in finish_step" if key in self.node.buffers else "only the optimiser may"
+                where = (
+                    "change state in finish_step"
+                    if key in self.node.buffers
+                    else "only the optimizer may change parameters"
+                )
                 raise self.error(f"{what} changes {key!r} in place; {where}")
 
     # ------------------------------------------------------------------ the passes
@@ -126,7 +131,7 @@ class Trial:
     def forward(self, xs: Sequence[Any], order: slice = WHOLE, over: bool = False) -> Any:
         """Output for the batch, on the host; ``over`` the first input's memory if asked for.
 
-        ``order`` is that in which the shards are computed.
+        ``order`` is the order in which the shards are computed.
         """
         for array, x in zip(zip(*(ctx.xs for ctx in self.shards), strict=True), xs, strict=True):
             for mine, part in zip(array, self._divided(x), strict=True):
@@ -184,7 +189,7 @@ class Trial:
             got = getattr(result, "shape", type(result).__name__)
             where = "y" if what == "forward" else "dx"
             raise self.error(
-                f"{what} returns {got}, expected an array of shape {out.shape}: return ctx.{where} when it is written,"
+                f"{what} returns {got}, expected an array of shape {out.shape}: return ctx.{where} after writing it,"
                 " or an array of that shape"
             )
         out[...] = result
@@ -192,8 +197,8 @@ class Trial:
     def backward(self, dy: Any, fill: float = 7.0, over: bool = False, wanted: bool = True) -> tuple[list[Any], Any]:
         """Gradients of the inputs, and of the parameters by name, after :meth:`forward`.
 
-        ``fill`` is what the parameters' gradients hold before, ``over`` says whether dx is to go over dy, ``wanted``
-        whether anybody wants it. What ``needs`` does not keep is NaN.
+        ``fill`` is the content of the parameters' gradients before, ``over`` says whether dx overwrites dy, and
+        ``wanted`` whether dx is needed. Arrays that ``needs`` does not keep hold NaN.
         """
         dys = [self.backend.asarray(np.array(part, order="C")) for part in self._divided(dy)]
         for ctx, needs in zip(self.shards, self.needs, strict=True):
@@ -242,7 +247,7 @@ class Trial:
         return found
 
     def _add_gradients(self, totals: dict[str, Any]) -> None:
-        """Add what a shard has written as the gradients of the parameters."""
+        """Add the parameter gradients that a shard has written."""
         for key, array in self._gradients.items():
             totals[key] = totals[key] + self.host(array)
 

@@ -229,7 +229,7 @@ FAULTS = [
     planted(Scale, "forward changes 'weight' in place", forward=scales_parameters),
     planted(
         Kept,
-        "forward changes 'seen' in place; do that in finish_step",
+        "forward changes 'seen' in place; change state in finish_step",
         forward=changes_state,
         state=lambda self: {"seen": ic.Parameter((1,))},
     ),

@@ -161,7 +161,7 @@ def stopped_gradient(subject: Subject, dtype: str) -> None:
     """Check that ReLU stops a gradient that is infinite or NaN: no product with a mask."""
     y, dy = np.array([0, 0, 1, 2], dtype), np.array([np.inf, np.nan, -np.inf, 3], dtype)
     dx = subject.call("activation_grad", y.reshape(-1, 1), dy.reshape(-1, 1), "relu")
-    subject.equal("relu's gradient of what is not finite", dx.ravel(), np.array([0, 0, -np.inf, 3], dtype))
+    subject.equal("relu's gradient for numbers that are not finite", dx.ravel(), np.array([0, 0, -np.inf, 3], dtype))
 
 
 def kept_nan(subject: Subject, dtype: str) -> None:

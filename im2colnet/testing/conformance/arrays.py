@@ -43,16 +43,18 @@ def check_arrays(subject: Subject, dtype: str) -> None:
         with subject.on(f"{what} of {dtype}"), backend.context():
             array = backend.asarray(given)
             if not backend.owns(array):
-                raise subject.wrong(f"asarray gives {type(array).__name__}, which owns says is not the backend's")
+                raise subject.wrong(
+                    f"asarray gives {type(array).__name__}, but owns says that this is not an array of the backend"
+                )
             if tuple(array.shape) != given.shape or array.dtype.name not in names:
                 raise subject.wrong(f"asarray gives {array.dtype.name}{list(array.shape)}")
             back = backend.to_numpy(array)
             if not isinstance(back, np.ndarray) or back.dtype != given.dtype:
                 raise subject.wrong(f"to_numpy gives {getattr(back, 'dtype', type(back).__name__)}")
-            subject.equal("what comes back", back, given)
-            subject.equal("an array that is there already", subject.back(backend.asarray(array)), given)
+            subject.equal("the array that comes back", back, given)
+            subject.equal("an array that is already on the backend", subject.back(backend.asarray(array)), given)
             prefetched = backend.asarray(backend.prefetch(np.array(given))())
-            subject.equal("what prefetch brings", subject.back(prefetched), given)
+            subject.equal("the array from prefetch", subject.back(prefetched), given)
     for foreign in ([1.0], 1.0, "x", None):
         if backend.owns(foreign):
             raise subject.wrong(f"owns says that {foreign!r} is an array of the backend")
@@ -95,7 +97,7 @@ def check_random(subject: Subject, dtype: str) -> None:
         subject.equal("the same key again", draw(1, 2, 3, 4), numbers)
         for other in ((1, 2, 3, 5), (2, 2, 3, 4), (1, 2, 4, 3)):
             if (draw(*other) == numbers).mean() > 0.01:
-                raise subject.wrong(f"the key {other} gives the numbers of the key (1, 2, 3, 4)")
+                raise subject.wrong(f"the keys {other} and (1, 2, 3, 4) give the same numbers")
         if not (numbers.min() >= 0 and numbers.max() < 1):
             raise subject.wrong(f"the numbers go from {numbers.min()} to {numbers.max()}, expected [0, 1)")
         for what, found, exact, error in (
@@ -119,7 +121,7 @@ def check_all_finite(subject: Subject, dtype: str) -> None:
         with backend.context(), backend.errstate():
             found = backend.all_finite(subject.there(x.astype(dtype)))
         if found is not (bad is None):
-            raise subject.wrong(f"all_finite says {found!r} of numbers of which the last is {x[2, 3, 4, 1]}")
+            raise subject.wrong(f"all_finite returns {found!r} for an array whose last number is {x[2, 3, 4, 1]}")
 
 
 class Foreign:
@@ -134,7 +136,7 @@ def refused(subject: Subject, what: str, error: type[Exception], call: Callable[
         call()
     except error as raised:
         if not str(raised):
-            raise subject.wrong(f"the error for {what} says nothing") from raised
+            raise subject.wrong(f"the error for {what} has no message") from raised
     except Exception as raised:
         text = f"{type(raised).__name__}: {raised}"
         raise subject.wrong(f"{what} raises {text}, expected a {error.__name__}") from raised
@@ -154,7 +156,7 @@ def check_errors(subject: Subject, dtype: str) -> None:
         name = f"{backend.started_as.partition(':')[0]}:no-such-device"
         refused(subject, f"the device of {name!r}", BackendError, lambda: get_backend(name))
     with use_backend(backend):
-        refused(subject, "an array of nobody's", BackendError, lambda: functional.conv2d(Foreign(), there))
+        refused(subject, "an array of an unknown class", BackendError, lambda: functional.conv2d(Foreign(), there))
         if not backend.owns(x):
             for what, given in (("NumPy's images", (x, subject.there(w))), ("NumPy's weight", (there, w))):
                 others = "a weight" if given[0] is x else "images"
@@ -193,7 +195,7 @@ def zeros(call: Call) -> Any:
 
 FAULTS = [
     Fault("arrays", "float64 becomes float32", "asarray", in_float32),
-    Fault("arrays", "everything is said to be an array of the backend", "owns", lambda call: True),
+    Fault("arrays", "owns accepts every array", "owns", lambda call: True),
     Fault(
         "to_rows",
         "bytes are not scaled",
@@ -203,6 +205,6 @@ FAULTS = [
     Fault("random", "the last number of the key is ignored", "random", changing(key=lambda key: list(key)[:-1])),
     Fault("random", "the numbers go to 2", "random", spoiling(lambda out: 2 * out)),
     Fault("all_finite", "infinity is finite", "all_finite", lambda call: not bool(np.isnan(call.host("x")[0]).any())),
-    Fault("errors", "a precision that does not exist is taken", "with_precision", lambda call: call.backend),
-    Fault("errors", "memory that cannot be had is an empty array", "empty", zeros),
+    Fault("errors", "a precision that does not exist is accepted", "with_precision", lambda call: call.backend),
+    Fault("errors", "too large an allocation returns an empty array", "empty", zeros),
 ]

@@ -1,4 +1,4 @@
-"""What a check of a backend is, what a fault that it must find is, and how kernels are called: in every allowed way."""
+"""Base of the checks of a backend: checks, faults that they must find, and calls of kernels in every allowed way."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WEIGHTS = "w", "dw"
 
 
 class Textbook(Backend):
-    """Nothing but NumPy: the kernels of the base class."""
+    """A backend with NumPy and the kernels of the base class."""
 
     name, xp = "textbook", np
 
@@ -70,8 +70,7 @@ def laid_out(backend: Backend, array: Any, layout: str) -> Array:
 def writable(backend: Backend, spec: Spec, layout: str) -> Array:
     """An array of the backend to write to, in a memory order.
 
-    It is part of memory in which there is room for all of its numbers from its first one on: what a wrong kernel writes
-    beside it is seen, and harms nothing.
+    It is part of a larger array, so that numbers which a wrong kernel writes outside of it are detected and do no harm.
     """
     shape, dtype = spec
     if not shape or layout == "contiguous":
@@ -96,13 +95,13 @@ class Check:
     Parameters
     ----------
     name : str
-        The kernel's, or that of what is checked.
+        The name of the kernel, or of another thing that is checked.
     run : callable
         ``run(subject, dtype)`` raises a ConformanceError that says what is wrong.
     dtypes : tuple of str
         The element types that it is made with.
     halves : bool
-        Whether it is also made with arrays of 16 bits, by a backend that computes with them.
+        Whether the check is also made with arrays of 16 bits, if the backend supports them.
     """
 
     name: str
@@ -137,7 +136,7 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault that is planted in a backend, to see that it is found.
+    """A fault that is planted in a backend, to test that the check finds it.
 
     Parameters
     ----------
@@ -150,7 +149,7 @@ class Fault:
     wrong : callable
         ``wrong(call)``, where ``call`` is a :class:`Call`, is called in place of the method; or a Kernel.
     argument : str, optional
-        The argument that the fault is about, if a kernel of an older plug-in may lack it: there is no fault then.
+        The argument that the fault is about, if a kernel of an older plug-in may lack it. Then there is no fault.
     """
 
     check: str
@@ -274,7 +273,7 @@ class Subject:
     ----------
     backend : Backend
     seed : int or list of int
-        Of the numbers that are drawn.
+        The random seed of the numbers of the checks.
     layouts : iterable of str, optional
         The memory orders of the arguments of one call after the other, again and again.
     """
@@ -285,7 +284,7 @@ class Subject:
         self.problem = ""  #: what was computed last
 
     def normal(self, *shape: int, dtype: str = "float64") -> Any:
-        """Normal numbers."""
+        """Return normally distributed numbers."""
         return self.rng.standard_normal(shape).astype(dtype)
 
     def wrong(self, text: str) -> ConformanceError:
@@ -323,8 +322,8 @@ class Subject:
     def call(self, kernel: str, *args: Any, written: dict[str, Spec] | None = None, **options: Any) -> Any:
         """Call a kernel in all ways, with arrays of the host, and return its result as one.
 
-        Plainly; with ``out`` and scratch that hold NaN; by prepared calls, made when the arrays hold other numbers and
-        again. All must agree to the bit, and what is read must keep its bits.
+        The ways are a plain call, a call with ``out`` and scratch that hold NaN, and prepared calls, which are prepared
+        while the arrays hold other numbers, and repeated. All must agree to the bit, and inputs must not change.
 
         Parameters
         ----------
@@ -358,7 +357,7 @@ class Subject:
             )
 
     def tolerance(self, dtype: str) -> float:
-        """How far a result may be from the exact one, as a part of the largest number."""
+        """The largest allowed error, as a fraction of the largest number."""
         return TOLERANCE["tf32" if dtype == "float32" and self.backend.tf32 else dtype]
 
     def equal(self, what: str, got: Any, exact: Any) -> None:
@@ -406,7 +405,7 @@ def first_difference(got: Any, exact: Any) -> str:
 
 
 def other_numbers(array: Any) -> Any:
-    """What an argument holds when calls are prepared: not what it will hold when they are made."""
+    """Return numbers for an argument while calls are prepared, which differ from the numbers when they are made."""
     return np.zeros_like(array) if array.dtype.kind in "iub" else np.ones_like(array)
 
 
@@ -508,12 +507,12 @@ class _Ways:
                 array[...] = self.there("", numbers)
         for time in "once", "twice":
             run(calls)
-            self._agree(results, expected, f"prepared and made {time}")
+            self._agree(results, expected, f"in prepared calls, made {time},")
 
     def _agree(self, results: dict[str, Array], expected: dict[str, Any], way: str) -> None:
         for name, found in self.bits(results).items():
             if not _same(found, expected[name]):
-                where = first_difference(found, expected[name]) or "of other bits"
+                where = first_difference(found, expected[name]) or "equal, but with other bits"
                 raise self.subject.wrong(
                     f"{self.name} gives other numbers {way} than in a plain call: {name} is {where}"
                 )

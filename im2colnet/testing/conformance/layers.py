@@ -87,7 +87,9 @@ CHECKS = [Check(f"layers.{family}", partial(check_family, family), ("float64",),
 # Faults -------------------------------------------------------------------------------------------------------------
 def everywhere(family: str, function: str) -> Fault:
     """A function of the array module that is wrong in its third digit."""
-    return Fault(f"layers.{family}", f"{function} of the array module is 1% off", f"xp.{function}", miscounting)
+    return Fault(
+        f"layers.{family}", f"{function} of the array module has an error of 1%", f"xp.{function}", miscounting
+    )
 
 
 FAULTS = [

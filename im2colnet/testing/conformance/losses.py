@@ -22,7 +22,7 @@ def cross_entropy(subject: Subject, logits: Any, labels: Any, scale: float) -> N
     loss, right = found["out"]
     subject.compare("the loss", loss, scale * oracles.cross_entropy(logits, labels, "sum"), dtype)
     guesses = [max(range(len(row)), key=row.__getitem__) for row in logits]
-    subject.equal("the number of right predictions", right, sum(g == k for g, k in zip(guesses, labels, strict=True)))
+    subject.equal("the number of correct predictions", right, sum(g == k for g, k in zip(guesses, labels, strict=True)))
     exact = scale * oracles.cross_entropy_grad(logits, labels, "sum")
     subject.compare("the gradient", images(found["dlogits"]), exact, dtype)
     alone = subject.call("cross_entropy", rows(logits), labels, scale)
@@ -102,6 +102,6 @@ FAULTS = [
     Fault(
         "cross_entropy", "the gradient is not scaled", "cross_entropy", spoiling(unscaled, "dlogits", among=["scale"])
     ),
-    Fault("cross_entropy", "of equal scores the last is the prediction", "cross_entropy", last_of_ties),
+    Fault("cross_entropy", "for equal scores the last class is predicted", "cross_entropy", last_of_ties),
     Fault("losses", "the loss is not scaled", "cross_entropy", changing(scale=lambda scale: 1.0)),
 ]

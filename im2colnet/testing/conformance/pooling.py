@@ -81,7 +81,7 @@ def max_pool2d_grad(subject: Subject, x: Any, dy: Any, window: Window) -> None:
     with backend.context(), backend.errstate(), np.errstate(all="ignore"):
         tap = subject.back(backend.first_maximum(subject.there(rows(x)), window))
     with subject.on(f"the call was first_maximum({dtype}{list(rows(x).shape)}, {window})"):
-        subject.equal("the place of the maximum", places(images(tap), index, x.shape[3], window), index)
+        subject.equal("the position of the maximum", places(images(tap), index, x.shape[3], window), index)
     if not backend.max_pool2d_grad.takes("positions"):
         return
     tap, nothing = tap.astype(position_type(window)), (np.full_like(rows(x), np.nan), np.full_like(y, np.nan))
@@ -271,7 +271,7 @@ FAULTS = [
     ),
     Fault(
         "max_pool2d_grad",
-        "a sample has another's positions",
+        "a sample has the positions of another sample",
         "max_pool2d_grad",
         changing_arrays(positions=turned),
         "positions",
@@ -279,7 +279,7 @@ FAULTS = [
     Fault("max_pool2d_grad", "the gradient goes to every maximum", "max_pool2d_grad", to_every_maximum),
     Fault("max_pool2d_grad", "the gradient goes to the last maximum", "max_pool2d_grad", to_the_last_maximum),
     Fault("max_pool2d_grad", "a NaN gets no gradient", "max_pool2d_grad", changing_arrays(x=without_nan)),
-    Fault("max_pool2d_grad", "the place of the maximum is the last one's", "first_maximum", the_last_place),
+    Fault("max_pool2d_grad", "the position is that of the last maximum", "first_maximum", the_last_place),
     Fault("avg_pool2d", "what ceil_mode reaches is counted", "avg_pool2d", beyond),
     Fault(
         "avg_pool2d",

@@ -1,4 +1,4 @@
-"""Checks of whole trainings: beside the textbook's kernels, on any number of workers, in each precision."""
+"""Checks of whole trainings: compared with the plain kernels, on any number of workers, in each precision."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def network(chance: bool = False) -> Sequential:
 def train(
     backend: Backend, dtype: str, steps: int = STEPS, chance: bool = False, precision: str | None = None
 ) -> tuple[Any, dict[str, Any]]:
-    """Return the losses of some steps, and what the network is then."""
+    """Return the losses of some steps, and the parameters and state of the network afterwards."""
     rng = np.random.default_rng(5)
     net = network(chance).init(3, dtype, backend)
     options: dict[str, Any] = {"seed": 1, "shard": SHARD, "precision": precision, "ranks": "none"}
