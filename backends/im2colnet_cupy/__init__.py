@@ -1,7 +1,7 @@
-"""The CUDA backend: CuPy's arrays, cuBLAS's products, and kernels of its own (``kernels/*.cu``).
+"""The CUDA backend: CuPy's arrays, cuBLAS's products, and its own kernels (``kernels/*.cu``).
 
-Everything is queued on CuPy's current stream; nothing waits for the device but :meth:`CupyBackend.to_numpy`,
-:meth:`CupyBackend.all_finite` and :meth:`CupyBackend.synchronize`.
+Everything is queued on CuPy's current stream. Only :meth:`CupyBackend.to_numpy`, :meth:`CupyBackend.all_finite` and
+:meth:`CupyBackend.synchronize` wait for the device.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class CupyBackend(
 ):
     """CuPy on an NVIDIA GPU.
 
-    ``IM2COLNET_PRECISION`` is the precision of networks that have none of their own: "float32", "tf32" (products of
-    float32 round their factors to 10 bits, for tensor cores), "float16" or "bfloat16".
+    ``IM2COLNET_PRECISION`` sets the precision of networks without a precision of their own: "float32", "tf32" (products
+    of float32 round their factors to 10 bits, for tensor cores), "float16" or "bfloat16".
 
     Parameters
     ----------
     device : str, optional
-        The GPU's number, as in ``"cupy:1"``; by default 0. The ranks of an MPI job on one machine take one after the
-        other by default.
+        The number of the GPU, as in ``"cupy:1"``. The default is 0; for the ranks of an MPI job on one machine, the
+        default assigns the GPUs in turn.
     """
 
     name = "cupy"
@@ -177,7 +177,7 @@ class CupyBackend(
 
 
 def _device(text: str | None) -> int:
-    """Return the number of a device that can be used, or raise what has to be done."""
+    """Return the number of a usable device, or raise a BackendError that says how to get one."""
     number = text or "0"
     if not number.isdecimal():
         raise BackendError(f"a GPU is named by its number, as in 'cupy:1', got {number!r}")
@@ -207,7 +207,7 @@ def _device(text: str | None) -> int:
 def _device_of_rank(count: int) -> int:
     """Return the device of this rank of an MPI job, 0 without ranks: the ranks of a machine take its GPUs in turn.
 
-    Where a launcher shows each rank a GPU of its own, that one is 0 for each of them.
+    If a launcher shows each rank only its own GPU, the number is 0 for each rank.
     """
     own = count == 1 and "CUDA_VISIBLE_DEVICES" in os.environ
     if local_size() > count and not own and local_rank() == 0:

@@ -1,4 +1,4 @@
-"""Which algorithm a convolution takes, chosen by its shapes and its type alone."""
+"""The choice of a convolution's algorithm, by its shapes and its element type."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: str) -> Rows
 
 
 def products(x: Shape, F: int, window: Window, groups: int, dtype: str, flipped: Rows | None = None) -> Rows:
-    """Return the convolution as products, with that of dy which is its input's gradient."""
+    """Return the convolution as products, together with the convolution of dy that is its input's gradient."""
     kind = Shifted if Shifted.pays(x, F, window, groups, dtype) else Rows
     return kind(x, F, window, groups, dtype, flipped)

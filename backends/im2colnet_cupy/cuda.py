@@ -1,4 +1,4 @@
-"""CUDA as the backend uses it: kernels of its own (``kernels/*.cu``), and cuBLAS's batched products.
+"""CUDA for the backend: its own kernels (``kernels/*.cu``), and cuBLAS's batched products.
 
 Kernels are compiled when they are first used, for the element type that they are used with; CuPy keeps them on disk.
 """
@@ -123,7 +123,7 @@ def contiguous(array: Array, dtype: str | None = None) -> tuple[Array, list[Call
 
 
 def check_device(arrays: Sequence[Array]) -> None:
-    """Raise if an array is not on the current device: neither kernels nor cuBLAS would look."""
+    """Raise an error if an array is not on the current device: kernels and cuBLAS do not check that."""
     device = cp.cuda.runtime.getDevice()
     for array in arrays:
         if array.data.device_id != device:
@@ -143,7 +143,7 @@ def prepared(
     block: Sequence[int] | None = None,
     other: str = "float32",
 ) -> Call:
-    """Return the launch of a kernel as a call that can be made again: what takes the host's time is done here, once.
+    """Return the launch of a kernel as a call that can be repeated; the preparation on the host is done here, once.
 
     Parameters
     ----------
@@ -177,10 +177,10 @@ def launch(file: str, name: str, out: Array, *arguments: Any, **how: Any) -> Non
 
 
 class Copies:
-    """Arrays of the host on their way to the device, by a stream of their own and pinned memory.
+    """Copies of host arrays to the device, on a separate stream and through pinned memory.
 
-    While one is computed with, the next is copied, so there are two buffers for each shape. They are of the device that
-    is the current one when this is made.
+    While the device computes with one array, the next is copied, so there are two buffers for each shape. The buffers
+    are on the device that is the current device when this object is made.
     """
 
     def __init__(self) -> None:
@@ -214,7 +214,7 @@ class Copies:
 
 
 def _free(device: Any, stream: Any, buffers: dict[tuple[Any, ...], list[tuple[Any, Array]]]) -> None:
-    """Give the buffers of copies back once nothing is copied into them: a batch may be under way that nobody takes."""
+    """Free the buffers after all copies into them are done: an unused batch may still be on its way."""
     with device:
         stream.synchronize()
     buffers.clear()
@@ -244,16 +244,17 @@ def product(
     Parameters
     ----------
     a, b, c : array
-        Memory: the first elements of A[0], B[0] and C[0] (M, N) are at ``offsets``, those of the next ``strides`` on.
+        The memory of the matrices: the first elements of A[0], B[0] and C[0] (M, N) are at ``offsets``; from one matrix
+        to the next it is ``strides`` elements.
     M, N, K : int
     lda, ldb : int
-        From one row of A and B to the next, as they are stored.
+        The distances from one row of A and B to the next, as they are stored.
     transposed : (bool, bool)
         Whether A and B are stored transposed, (K, M) and (N, K).
     ldc : int, optional
-        From one row of C to the next, by default N.
+        The distance from one row of C to the next, by default N.
     add : bool
-        Add the products to what C holds.
+        Whether to add the products to the contents of C.
     """
     double = c.dtype.name == "float64"
     kind = 70 if double else 77 if tf32 else 68  # CUBLAS_COMPUTE_64F, _32F_FAST_TF32, _32F

@@ -1,4 +1,4 @@
-"""The device of a backend is made the current one while it works: CuPy's current device is each thread's own."""
+"""Makes the device of a backend the current device while it works: CuPy has a current device for each thread."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ELSEWHERE = {"at", "context", "errstate", "flush_denormal", "fuses", "owns", "pr
 
 
 class OnDevice(Backend):
-    """A backend whose public methods, its subclasses' too, all run with its device as the current one, as kernels do.
+    """A backend whose public methods, also those of subclasses, run with its device as the current device.
 
-    CuPy allocates, compiles and launches on the current device wherever the arguments are. Also, memory that is not
-    there is one error, whoever asked for it.
+    CuPy allocates, compiles and launches on the current device, wherever the arguments are. Also, every lack of memory
+    raises the same error.
     """
 
     _device: int
@@ -58,7 +58,7 @@ class OnDevice(Backend):
 
 
 def on_device(method: Method) -> Method:
-    """A method that runs with the device of its backend as the current one, and gives the user's back."""
+    """Return a method that runs with its backend's device as the current device, and restores the user's device."""
     if getattr(method, "_on_device", False):
         return method
 

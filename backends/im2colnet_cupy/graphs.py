@@ -1,4 +1,4 @@
-"""Work that is queued again and again as a CUDA graph: the device starts all of it, and the host one thing.
+"""Repeated work as a CUDA graph: the host starts one graph, and the device starts all kernels in it.
 
 CuPy refuses cuBLAS while a graph is made (cupy#6290), though cuBLAS allows it: so products call cuBLAS's own function
 where there may be graphs.
@@ -35,8 +35,8 @@ class RecordingError(Exception):
 class Handle:
     """A handle of cuBLAS for one thread and device.
 
-    It gives cuBLAS the same amount of memory to work in, whether a product is started or recorded: with another amount
-    it may choose another algorithm, whose last bits differ.
+    It gives cuBLAS the same amount of workspace memory whether a product is started or recorded. With a different
+    amount cuBLAS may choose another algorithm, whose last bits differ.
     """
 
     def __init__(self, library: Any) -> None:
@@ -84,12 +84,12 @@ def library() -> Any:
 
 
 def wanted() -> bool:
-    """Whether work becomes graphs: where cuBLAS's own functions can be called, but for ``IM2COLNET_CUDA_GRAPHS=0``."""
+    """Whether work becomes graphs: if cuBLAS's own functions can be called, unless ``IM2COLNET_CUDA_GRAPHS=0``."""
     return os.environ.get("IM2COLNET_CUDA_GRAPHS") != "0" and library() is not None
 
 
 def multiply(arguments: tuple[int, ...], memory: tuple[Any, ...]) -> None:
-    """Queue a product; ``memory`` is what the addresses among the arguments belong to."""
+    """Queue a product; ``memory`` are the objects that own the addresses among the arguments."""
     handle().multiply(arguments)
 
 
@@ -108,7 +108,7 @@ def recording() -> bool:
 
 
 def recorded(work: Call) -> Call | None:
-    """Return a call that queues on the current stream all that ``work`` queues; None if there can be no graph of it."""
+    """Return a call that queues everything that ``work`` queues on the current stream; None if that is impossible."""
     try:
         return captured(work)
     except Exception:  # CuPy's own of several kinds, of what cannot be captured: then it is started each time
@@ -116,9 +116,9 @@ def recorded(work: Call) -> Call | None:
 
 
 def captured(work: Call) -> Call:
-    """Make the graph of ``work``, or raise the error that says why not.
+    """Make the graph of ``work``, or raise an error that says why that is impossible.
 
-    Arrays that ``work`` allocates belong to the graph. What it reads and writes must stay where it is.
+    Arrays that ``work`` allocates belong to the graph. Arrays that it reads and writes must keep their addresses.
     """
     ours, stream, pool = handle(), cp.cuda.Stream(non_blocking=True), cp.cuda.MemoryPool()
     try:
@@ -136,5 +136,5 @@ def captured(work: Call) -> Call:
 
 
 def _start(graph: Any, memory: tuple[Any, ...]) -> None:
-    """Queue a graph, whose ``memory`` is kept as long as it may be queued."""
+    """Queue a graph; its ``memory`` is kept as long as it may be queued."""
     graph.launch()

@@ -1,4 +1,4 @@
-"""Which algorithm a convolution takes, chosen by its shapes and by the processor's vectors alone."""
+"""The choice of a convolution's algorithm, by its shapes and by the size of the processor's vectors."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Compiled kernels on disk: one file for each kernel, types of its arguments, and processor.
 
 Numba's own cache looks only at the file that a kernel is written in, and an error of the disk ends the computation.
-Here the folder's name stands for all that machine code depends on beside the kernel and the processor: versions, this
-package's sources, Numba's settings. A file is written whole and has a checksum, so processes share a folder without a
-lock, and what is damaged is compiled again.
+Here the folder's name depends on everything that machine code depends on beside the kernel and the processor: versions,
+this package's sources, Numba's settings. A file is written whole and has a checksum, so processes share a folder
+without a lock, and a damaged kernel is compiled again.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ CHECKSUM = sha256().digest_size
 
 @cache
 def folder() -> Path:
-    """Return the folder of the kernels of this version, which perhaps does not exist.
+    """Return the folder for the kernels of this version, which may not exist.
 
-    It is in ``NUMBA_CACHE_DIR`` if that is set, else in the library's folder of caches.
+    It is in ``NUMBA_CACHE_DIR`` if that is set, else in the library's cache folder.
     """
     settings = {name: value for name, value in os.environ.items() if name.startswith("NUMBA_")}
     given = settings.pop("NUMBA_CACHE_DIR", "")
@@ -64,7 +64,7 @@ def sources() -> Iterator[Any]:
 
 
 def facts() -> str:
-    """Return how many kernels are kept, where, and how much room they take with those of other versions."""
+    """Return the number of saved kernels, their folder, and their size on disk, also for other versions."""
     kept = list(folder().glob("*.bin"))
     others = [path for other in _folders(folder().parent) if other != folder() for path in other.glob("*.bin")]
     text = f"{len(kept)} kept in {folder()} ({_megabytes(kept)})"
@@ -104,7 +104,7 @@ class KernelCache(NullCache):  # type: ignore[misc]
             return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        """Keep a compiled kernel; warn once if there is no place for it."""
+        """Save a compiled kernel; warn once if that is not possible."""
         if result.library.has_dynamic_globals:  # addresses that mean nothing to another process
             return
         content = dumps(result._reduce())
@@ -127,7 +127,7 @@ class KernelCache(NullCache):  # type: ignore[misc]
 
 
 def _make(path: Path) -> None:
-    """Make the folder of a version, and remove those that nothing was written to for a month."""
+    """Make the folder of a version, and remove folders to which nothing was written for a month."""
     path.mkdir(parents=True, exist_ok=True)
     for other in _folders(path.parent):
         if time.time() - other.stat().st_mtime > MONTH:
@@ -145,10 +145,10 @@ def warn(where: str) -> None:
 
 
 def described(value: Any, seen: dict[int, Any]) -> object:
-    """Return all that machine code takes from a value that a kernel names, as plain data.
+    """Return everything that machine code takes from a value that a kernel uses, as plain data.
 
-    Kernels that one function makes have one source, and differ in the variables that they close over. ``seen`` has what
-    is described already, and keeps it alive.
+    Kernels that one function makes have the same source, and differ in the variables of their closures. ``seen`` has
+    the values that are described already, and keeps them alive.
     """
     value = getattr(value, "py_func", getattr(value, "_defn", value))  # of a compiled function, of an intrinsic
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic, np.dtype)):

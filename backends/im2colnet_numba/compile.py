@@ -1,4 +1,4 @@
-"""How the loops of this backend are compiled, and for which vectors."""
+"""Compilation of this backend's loops, and the size of the vectors."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def compiled(function: Function, fast_math: set[str] = FAST_MATH) -> Function:
 def inlined(function: Function) -> Function:
     """Return a function whose statements are put in place of its calls in compiled ones.
 
-    Where it is called with one array as two arguments, LLVM then sees that they are one, and makes vectors of a loop
-    that it would otherwise not dare to: at run time it finds that what is written overlaps what is read.
+    If it is called with one array as two arguments, LLVM sees that they are the same array, and can vectorize a loop
+    that it would otherwise not vectorize, since at run time the output overlaps the input.
     """
     compiler: Any = numba.njit(inline="always", error_model="numpy", boundscheck=False, fastmath=FAST_MATH)
     result: Function = compiler(function)
@@ -60,7 +60,7 @@ def inlined(function: Function) -> Function:
 
 
 class Progress(event.Listener):  # type: ignore[misc]
-    """The line on a terminal that says that kernels are being compiled, since the first step then takes seconds."""
+    """A line on a terminal that says that kernels are being compiled, since the first step then takes seconds."""
 
     def __init__(self) -> None:
         self.count, self.depth = 0, 0

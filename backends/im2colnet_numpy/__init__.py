@@ -30,14 +30,14 @@ Array = np.ndarray
 
 
 class NumpyBackend(NumpyConvolution, NumpyPooling, NumpyNormalization, NumpyActivation, NumpyLinear, Backend):
-    """NumPy on the CPU. For networks BLAS is limited to one thread: the library brings its own workers.
+    """NumPy on the CPU. For networks, BLAS is limited to one thread: the library has its own workers.
 
     Parameters
     ----------
     device
-        Must be None: there are none to choose from.
+        Must be None: this backend has no devices.
     tuning
-        Sizes that decide how a kernel's work is cut.
+        Sizes that decide how the work of a kernel is divided into tiles.
     division : Division
         Sizes that decide how the work on a batch is divided among workers.
     """
@@ -56,7 +56,7 @@ class NumpyBackend(NumpyConvolution, NumpyPooling, NumpyNormalization, NumpyActi
     def prepare_process(self) -> None:
         """Limit BLAS to one thread, once for the process.
 
-        OpenBLAS with several threads, called from several Python threads, serialises on a lock and has returned wrong
+        OpenBLAS with several threads, called from several Python threads, serializes on a lock and has returned wrong
         results (numpy#29391), and its sums depend on the number of threads.
         """
         if self._process_prepared:

@@ -1,4 +1,4 @@
-"""Elementwise functions: by the table of formulas, but faster where a function is a maximum or its slope a mask.
+"""Elementwise functions by the table of formulas, but faster if a function is a maximum or its slope a mask.
 
 NumPy's loops over two arrays are two to eight times as fast as those over an array and one number, so ReLU is the
 larger of an array and a row of zeros.
@@ -76,7 +76,7 @@ class NumpyActivation(Activation):
 def _tiles(arrays: tuple[Array, ...], scratch: Sequence[Array], size: int) -> Iterator[tuple[Array, ...]]:
     """Yield the same ``size`` numbers of each array, and scratch for them, which stays in cache from tile to tile.
 
-    Arrays that are not contiguous, which no run has, are taken as one tile.
+    Arrays that are not contiguous, which do not occur in training, are one tile.
     """
     if not all(array.flags.c_contiguous for array in arrays):
         yield (*arrays, *(np.empty(arrays[0].shape, spare.dtype) for spare in scratch))

@@ -1,4 +1,4 @@
-"""Which algorithm a convolution takes, chosen by its shapes alone: the same on every machine."""
+"""The choice of a convolution's algorithm, by its shapes only: the same on every machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The threads of NumPy's BLAS: workers need it to have one, and functions on plain arrays leave it as it is."""
+"""The threads of NumPy's BLAS: workers need one BLAS thread; functions on plain arrays do not change the setting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OTHERS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 
 
 def built_with() -> str:
-    """Return the name of the BLAS that NumPy was built with, in small letters; "unknown" if it does not say."""
+    """Return the name of the BLAS that NumPy was built with, in lower case; "unknown" if it is not known."""
     try:
         configuration: Any = np.show_config(mode="dicts")  # type: ignore[call-overload, unused-ignore]
         return str(configuration["Build Dependencies"]["blas"]["name"]).lower()
@@ -36,12 +36,12 @@ def loaded() -> list[dict[str, Any]] | None:
 
 
 def uncontrolled(pools: list[dict[str, Any]] | None) -> str:
-    """Say why the BLAS may use several threads, so that results differ in their last bits; empty where it does not.
+    """Return why the BLAS may use several threads, so that the last bits of results vary; empty if it does not.
 
     Parameters
     ----------
     pools
-        What :func:`loaded` returns.
+        The result of :func:`loaded`.
     """
     name = built_with()
     variables = VARIABLES.get(name, OTHERS)
@@ -79,9 +79,9 @@ def limit_process() -> bool:
 
 @contextmanager
 def at_most(threads: int) -> Iterator[None]:
-    """Within the block BLAS has at most this many threads; where it has fewer, it keeps them.
+    """Within the block BLAS has at most this many threads; a smaller number is kept.
 
-    Several threads of Python may be in such blocks at once: the first sets the limit, the last sets it back.
+    Several Python threads may be in such blocks at the same time: the first sets the limit, the last restores it.
     """
     global _blocks
     try:

@@ -1,8 +1,8 @@
-"""Denormal numbers taken as zero, by a thread for a while.
+"""Denormal numbers treated as zero, in one thread and for a limited time.
 
 Numbers below 2⁻¹²⁶ (in float64 2⁻¹⁰²²) have fewer and fewer bits, and processors compute with them up to 200 times more
-slowly. Training ends up with them: the momentum of a parameter that gets no gradient shrinks by a factor a step until
-rounding gives the same number again, a few times the smallest there is, and stays there.
+slowly. They occur in training: the momentum of a parameter without a gradient is multiplied by a factor in each step,
+until rounding gives the same number again, a few times the smallest number, and then no longer changes.
 
 NumPy has no switch for it, but the C library sets a thread's floating-point environment as a whole, and with it two
 bits of the register MXCSR: FTZ makes denormal results zero, DAZ denormal operands (Intel, Software Developer's Manual,
@@ -27,7 +27,7 @@ class Environment(ctypes.Structure):
 
 
 class FlushDenormal:
-    """Within the block the thread takes denormal numbers as zero; afterwards its environment is what it was."""
+    """Within the block the thread treats denormal numbers as zero; afterwards its environment is restored."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library, self._before = library, Environment()
@@ -43,7 +43,7 @@ class FlushDenormal:
 
 
 def _library() -> ctypes.CDLL | None:
-    """The C library, where its environment is that of :class:`Environment`."""
+    """Return the C library, if its environment is that of :class:`Environment`."""
     if sys.platform != "linux" or platform.machine() != "x86_64" or sys.maxsize < 1 << 32:
         return None
     library = ctypes.PyDLL(None)  # its calls keep the GIL: they are shorter than handing it over
@@ -54,5 +54,5 @@ LIBRARY = _library()
 
 
 def flush_denormal() -> AbstractContextManager[None]:
-    """Return a context in which this thread takes denormal numbers as zero, where that can be had."""
+    """Return a context in which this thread treats denormal numbers as zero, if that is possible."""
     return nullcontext() if LIBRARY is None else FlushDenormal(LIBRARY)

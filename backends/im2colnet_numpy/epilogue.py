@@ -1,4 +1,4 @@
-"""What a convolution does to its outputs while they are in cache: a bias and an elementwise function."""
+"""The epilogue of a convolution: a bias and an elementwise function on outputs that are still in cache."""
 
 from __future__ import annotations
 

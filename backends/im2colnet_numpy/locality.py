@@ -1,13 +1,12 @@
-"""Whether a fast algorithm may take these numbers, or textbook arithmetic must.
+"""The decision whether a fast algorithm is accurate for given numbers, or the plain algorithm is needed.
 
-A fast algorithm multiplies more than the windows of an output: Winograd's transforms add up all of a tile and cancel
-what does not belong to an output, a band matrix multiplies it by zero. That is as good as textbook arithmetic while the
-numbers of an image have about the same size. It is not where one of them is so large that the rounding of its products
-exceeds the others, or is infinite or NaN: 0 times that is NaN.
+A fast algorithm multiplies more numbers than the window of an output: Winograd's transforms add up a whole tile and
+cancel the numbers outside the window, and a band matrix multiplies them by zero. That is as accurate as the plain
+algorithm if the numbers of an image have about the same size. It is not accurate if one of them is so large that the
+rounding errors of its products exceed the other products, or is infinite or NaN: 0 times that is NaN.
 
-So each call of such an algorithm looks at its numbers before it takes them, or at what they left in its results. Where
-they are of the second kind, the call's results are computed by textbook arithmetic. That depends on the numbers alone,
-not on who works.
+So each call of such an algorithm checks its numbers first, or checks its results. If a check fails, the plain algorithm
+computes the results of the call. The decision depends only on the numbers, not on the worker.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ class Pixels:
         return Spec((H // together * count * W * N,), "float32")
 
     def until(self, row: int) -> Iterator[Call]:
-        """Sum up what has not been of the rows before this one; after the last look at the sums."""
+        """Add the rows before this one that are not added yet; after the last row, check the sums."""
         rows = slice(self.done, max(self.done, row // self.together))
         if rows.stop > rows.start:
             x = self.x[rows.start * self.together : rows.stop * self.together]

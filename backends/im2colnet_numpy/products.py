@@ -1,4 +1,4 @@
-"""Products of matrices, cut into such as OpenBLAS multiplies without copying them first.
+"""Products of matrices, divided into small products that OpenBLAS computes without copying the factors.
 
 On processors with AVX-512 it has kernels for small products (``gemm_small_matrix_permit``) that read the factors where
 they lie: up to 100³ multiplications and, where sums run along the rows of both factors, up to 1200 results. Larger

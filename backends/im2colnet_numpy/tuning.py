@@ -9,9 +9,9 @@ from im2colnet_numpy.products import Products
 
 @dataclass(frozen=True)
 class Tuning:
-    """Sizes of tiles, and from which sizes on an algorithm pays.
+    """Sizes of tiles, and the sizes from which on an algorithm is faster.
 
-    The defaults are for the processors that were measured. ``NumpyBackend(tuning=Tuning(...))`` takes others.
+    The defaults suit the processors that were measured. ``NumpyBackend(tuning=Tuning(...))`` sets other sizes.
     """
 
     # Products of rows

@@ -23,11 +23,12 @@ first, then the channel, then the height's n, so that both transforms and the pr
 memory. The adjoint of each line gives the weight's gradient. If the input's is wanted as well it is the adjoint of that
 convolution of dy (see :mod:`im2colnet_numpy.rows`), whose V serves both.
 
-Exact in exact arithmetic. In float32 an output is off by some 3e-6 of the largest with 3×3 taps, and 5e-6 to 1e-5 with
-more, where the products of rows are off by 4e-7; with 512 channels tests keep it below 2e-5, and a weight's gradient of
-more than 3×3 taps below 3e-5. That is of the largest output of the tile, also for an output whose window does not hold
-what made it large. So images with outliers, NaN or infinity are convolved by rows, and with them all images of the call
-(see :mod:`im2colnet_numpy.locality`). ``IM2COLNET_WINOGRAD=0`` switches it off.
+The algorithm is exact in exact arithmetic. In float32 the error of an output is about 3e-6 of the largest output with
+3×3 taps, and 5e-6 to 1e-5 with more taps; the error of the products of rows is 4e-7. With 512 channels, tests keep the
+error below 2e-5, and the error of a weight's gradient of more than 3×3 taps below 3e-5. The errors are relative to the
+largest output of the tile, also for an output whose window does not contain the large numbers. So images with outliers,
+NaN or infinity are convolved by rows, and so are all images of the same call (see :mod:`im2colnet_numpy.locality`).
+``IM2COLNET_WINOGRAD=0`` turns the algorithm off.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ FEWEST_TAPS, MOST_TAPS = 3, 7  # of a kernel along an axis
 
 
 def enabled() -> bool:
-    """Whether it may be used: not with ``IM2COLNET_WINOGRAD=0``."""
+    """Whether Winograd's algorithm may be used: not with ``IM2COLNET_WINOGRAD=0``."""
     value = os.environ.get("IM2COLNET_WINOGRAD") or "1"
     if value not in ("0", "1"):
         raise BackendError(f"IM2COLNET_WINOGRAD must be 0 or 1, it is {value!r}")
@@ -151,7 +152,7 @@ class Winograd:
     scratch : dict
         The scratch arrays of each kernel, by its name.
     why : str
-        What it is good for.
+        The reason for choosing this algorithm.
     """
 
     def __init__(self, x: Shape, F: int, window: Window, tuning: Tuning) -> None:

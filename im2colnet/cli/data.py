@@ -1,4 +1,4 @@
-"""The data set that arguments, or the record of a run, name."""
+"""The data set that the arguments or the record of a run name."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ PICTURES = ("size", "color", "split")
 
 
 def check_folder(args: argparse.Namespace) -> None:
-    """Refuse a ``--folder`` that would not be used, where no run names the data set."""
+    """Refuse a ``--folder`` that would not be used, if no run names the data set."""
     if args.folder and not args.data:
         raise UsageError("--folder is where the files of --data are: give that too")
 
 
 def data_source(args: argparse.Namespace, record: RunRecord | None = None) -> tuple[str, str | None]:
-    """Return the data set's name or path, and its folder, as they hold in any working directory."""
+    """Return the data set's name or path, and its folder, so that they are valid in any working directory."""
     if args.data or record is None:
         data, folder = args.data, args.folder
     else:
@@ -60,8 +60,8 @@ def load_data(args: argparse.Namespace, record: RunRecord | None = None) -> tupl
 def load_for(args: argparse.Namespace, record: RunRecord | None, net: Network) -> tuple[Dataset, Dataset]:
     """Return the training images of a data set, and the images to measure a network on.
 
-    The network is measured on the held-out images, or on all images of a folder that is not the run's. Such pictures
-    are scaled to the size that the network takes, and a class has the label that it has in the network.
+    The network is measured on the held-out images, or on all images of a folder other than the run's folder. Such
+    pictures are scaled to the network's input size, and each class has the same label as in the network.
     """
     if args.data and net.inputs is not None and _are_pictures(args):
         source, shape = data_source(args), net.check_shape(None)
@@ -81,7 +81,7 @@ def _color_of(channels: int) -> str:
 
 
 def data_options(args: argparse.Namespace, record: RunRecord | None = None) -> dict[str, Any]:
-    """Return how pictures become images: as the arguments say, else as those of the run did."""
+    """Return the options for pictures: from the arguments, else from the run."""
     given = {name: getattr(args, name) for name in PICTURES if getattr(args, name) is not None}
     if not _are_pictures(args, record):
         if given:
@@ -99,7 +99,7 @@ def data_options(args: argparse.Namespace, record: RunRecord | None = None) -> d
 
 
 def pictures_record(args: argparse.Namespace, record: RunRecord | None, data: Dataset) -> dict[str, Any]:
-    """Return what a run's record keeps of how pictures became images."""
+    """Return the options for pictures for a run's record."""
     if not _are_pictures(args, record):
         return {}
     channels, *size = data.images.shape[1:]
@@ -108,7 +108,7 @@ def pictures_record(args: argparse.Namespace, record: RunRecord | None, data: Da
 
 
 def checksum(data: Dataset) -> int:
-    """Return a number that other images or labels would hardly have."""
+    """Return a checksum of the images and labels."""
     images, labels = data.images, data.labels.astype(np.int64) if data.classes else data.labels
     lazy = isinstance(images, LazyArray)  # which knows it without reading the images
     of_images = images.crc32() if lazy else zlib.crc32(np.ascontiguousarray(images).data)

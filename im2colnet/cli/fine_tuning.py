@@ -34,7 +34,7 @@ class Beginning(NamedTuple):
 
 
 def add_update(parser: argparse.ArgumentParser) -> None:
-    """Add the options of what happens to the gradients before they change the parameters."""
+    """Add the options for gradients: clipping, accumulation, weight decay."""
     group = parser.add_argument_group("gradients")
     group.add_argument(
         "--clip-norm", type=_above_0, metavar="NORM", help="scale the gradient down if its norm is larger than this"
@@ -82,7 +82,7 @@ def add_fine_tuning(parser: argparse.ArgumentParser) -> None:
 
 
 def settings(args: argparse.Namespace, net: Network) -> dict[str, Any]:
-    """Return the arguments of a trainer that the options ask for; freeze what they ask for."""
+    """Return the arguments of a trainer for the options, and freeze parameters if they ask for it."""
     if args.freeze:
         net.freeze(*args.freeze, statistics=bool(args.freeze_statistics))
     elif args.freeze_statistics:
@@ -96,7 +96,7 @@ def settings(args: argparse.Namespace, net: Network) -> dict[str, Any]:
 
 
 def settings_text(trainer: Trainer) -> str:
-    """Return in words what happens to the gradients; each part begins with a comma."""
+    """Return the gradient options in words; each part begins with a comma."""
     words = ""
     if trainer.accumulate > 1:
         words += f", an update after {trainer.accumulate:,} batches"
@@ -108,7 +108,7 @@ def settings_text(trainer: Trainer) -> str:
 
 
 def frozen_text(net: Network) -> str:
-    """Return in words how many parameters are frozen; nothing if none is."""
+    """Return the number of frozen parameters in words; empty if no parameter is frozen."""
     shapes = net.parameters()
     frozen = sum(math.prod(shapes[name].shape) for name in net.frozen if name in shapes)
     statistics = "" if {*net.frozen} <= shapes.keys() else ", and running statistics"

@@ -1,4 +1,4 @@
-"""What ``im2colnet predict`` reports of an image, and the files that hold it."""
+"""The predictions that ``im2colnet predict`` reports for images, and the file formats."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ TOP = 3  #: classes of an image that are reported, the most probable ones
 
 
 class Meaning(ABC):
-    """What the output of a network means; the classes below are the kinds that there are."""
+    """The meaning of a network's output; the classes below are the kinds of meanings."""
 
     columns: list[str]  #: of a CSV file, after the file and the index
     titles: tuple[str, ...]  #: of the table, after the image
 
     def numbers(self, outputs: np.ndarray) -> np.ndarray:
-        """Return what ``.npy`` files hold, (N, ...)."""
+        """Return the array for ``.npy`` files, (N, ...)."""
         return outputs.astype(np.float32)
 
     @abstractmethod
     def rows(self, numbers: np.ndarray) -> list[dict[str, Any]]:
-        """Return what is reported of each image."""
+        """Return the prediction for each image, as a dict."""
 
     @abstractmethod
     def cells(self, row: dict[str, Any], found: np.ndarray) -> list[Any]:
-        """Return an image's cells of a CSV file: 9 digits are a float32, exactly."""
+        """Return an image's cells of a CSV file: 9 digits represent a float32 exactly."""
 
     def whole(self, row: dict[str, Any], found: np.ndarray) -> dict[str, Any]:
-        """Return all that a JSON file holds of an image."""
+        """Return the entry of a JSON file for an image."""
         return row
 
     @abstractmethod
@@ -48,7 +48,7 @@ class Meaning(ABC):
 
 
 class Scores(Meaning):
-    """Of a classifier: the probability of each class."""
+    """The output of a classifier: the probability of each class."""
 
     titles = ("class", "probability", "then")
 
@@ -84,7 +84,7 @@ class Scores(Meaning):
 
 
 class Numbers(Meaning):
-    """Of a network that gives a vector of numbers, such as a regression: the numbers."""
+    """The output of a network that gives a vector of numbers, such as a regression."""
 
     titles = ("output",)
 
@@ -103,7 +103,7 @@ class Numbers(Meaning):
 
 
 class Regions(Meaning):
-    """Of a segmentation: the class of each pixel, and what part of the image each class takes."""
+    """The output of a segmentation: the class of each pixel, and the fraction of the image for each class."""
 
     titles = ("classes of the pixels",)
 
@@ -128,7 +128,7 @@ class Regions(Meaning):
 
 
 class Maps(Meaning):
-    """Of a network that gives images: their smallest number, mean and largest number."""
+    """The output of a network that gives images: their smallest number, mean and largest number."""
 
     titles = ("smallest output", "mean", "largest")
 
@@ -147,7 +147,7 @@ class Maps(Meaning):
 
 
 def meaning(net: Network, loss: Loss, names: tuple[str, ...]) -> Meaning:
-    """Return what the output of a network means, which its loss knows."""
+    """Return the meaning of a network's output, which depends on its loss."""
     shape = output_shape(net)
     try:
         loss.probabilities(np.zeros(shape, np.float32))
@@ -170,13 +170,13 @@ class Writer(ABC):
         """Write the images of a batch."""
 
     def end(self, facts: dict[str, Any]) -> None:  # noqa: B027 - lines need nothing after the last one
-        """Write what comes after the last image."""
+        """Write the end of the file, after the last image."""
 
 
 class CSV(Writer):
-    """A line for each image, under a header: file, index, and the columns of what the output means.
+    """A line for each image, below a header: file, index, and the columns for the output.
 
-    A name that a spreadsheet would take for a formula begins with an apostrophe.
+    A name that a spreadsheet would run as a formula begins with an apostrophe.
     """
 
     def __init__(self, file: IO[bytes], means: Meaning) -> None:

@@ -1,4 +1,4 @@
-"""The command line on several ranks of MPI: all compute, and rank 0 speaks and writes."""
+"""The command line on several MPI ranks: all ranks compute; only rank 0 prints and writes files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """Return the number of this rank; 0 for a process alone. If the launcher tells it, the ranks need not meet."""
+    """Return the number of this rank, 0 for a single process; without communication if the launcher tells it."""
     kind = os.environ.get(mpi.VARIABLE)
     if kind == "mpi" and (ranks := mpi.world()):
         return int(ranks.rank)
@@ -25,7 +25,7 @@ def rank() -> int:
 
 @contextmanager
 def only_first_speaks() -> Iterator[None]:
-    """Within the block all ranks but rank 0 write to nowhere."""
+    """Within the block the output of all ranks except rank 0 is discarded."""
     if not rank():
         yield
         return
@@ -35,7 +35,7 @@ def only_first_speaks() -> Iterator[None]:
 
 @contextmanager
 def collective() -> Iterator[None]:
-    """Let the job end if the block fails on this rank in a way of which the others do not know."""
+    """End the job if the block fails on this rank and the other ranks do not know of the failure."""
     try:
         yield
     except BaseException as error:
@@ -46,7 +46,7 @@ def collective() -> Iterator[None]:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Within the block this process is on its own, whatever has started it."""
+    """Within the block this process works alone, even if a launcher has started it."""
     before = os.environ.get(mpi.VARIABLE)
     os.environ[mpi.VARIABLE] = "none"
     try:
@@ -78,6 +78,6 @@ def by_first(do: Callable[[], T]) -> T:
 
 
 def command_prefix() -> list[str]:
-    """Return how a command begins that starts as many ranks as there are now."""
+    """Return the beginning of a command that starts the current number of ranks."""
     ranks = mpi.world()
     return ["mpiexec", "-n", str(ranks.size), "im2colnet"] if ranks and ranks.size > 1 else ["im2colnet"]

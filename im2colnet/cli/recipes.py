@@ -14,12 +14,12 @@ MIN_STEPS = 500  #: a training of few images gets more epochs than the recipe's,
 
 
 def optimizer_name(optimizer: Optimizer) -> str:
-    """Return the name that the command line has for an optimiser."""
+    """Return the name of an optimizer on the command line."""
     return next(name for name, other in OPTIMIZERS.items() if type(other) is type(optimizer))
 
 
 def make_optimizer(name: str | None, recipe: Optimizer, **settings: Any) -> Optimizer:
-    """Return the recipe's optimiser, or that of another name with its usual settings, changed by what is set."""
+    """Return the recipe's optimizer, or the optimizer ``name`` with its defaults, with the given settings."""
     optimizer = recipe if name in (None, optimizer_name(recipe)) else OPTIMIZERS[name or ""]
     settings = {key: value for key, value in settings.items() if value is not None}
     for key in settings.keys() - arguments(type(optimizer)).keys():
@@ -29,7 +29,7 @@ def make_optimizer(name: str | None, recipe: Optimizer, **settings: Any) -> Opti
 
 
 def optimizer_text(optimizer: Optimizer) -> str:
-    """Return an optimiser with its settings in words."""
+    """Return an optimizer with its settings in words."""
     schedule = optimizer.schedule
     settings = {key: value for key, value in vars(optimizer).items() if value and key in ("momentum", "weight_decay")}
     rate = f" lr {schedule.lr:g}" if isinstance(schedule, (Constant, Cosine)) else " lr"

@@ -1,4 +1,4 @@
-"""What a command found: facts for programs, and a text made of these facts for people."""
+"""The result of a command: facts for programs, and a text with these facts for people."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 
 
 class Report(NamedTuple):
-    """What a command found.
+    """The result of a command.
 
     Parameters
     ----------
     facts : dict
-        What ``--json`` prints.
+        The object that ``--json`` prints.
     describe : callable
-        ``describe(facts, width)`` makes the text; ``width`` is that of the terminal in columns, None where there is no
-        terminal and lines may have any length.
+        ``describe(facts, width)`` makes the text. ``width`` is the number of columns of the terminal, or None without a
+        terminal; then lines may have any length.
     code : int
         The exit code.
     error : str
-        Why the work failed, if it did: it is said after the report, and the exit code is 1.
+        The reason of a failure. It is printed after the report, and the exit code is 1.
     """
 
     facts: dict[str, Any]

@@ -162,9 +162,9 @@ def _same(file: str, other: str) -> bool:
 
 
 def _class_names(args: argparse.Namespace, net: Network) -> tuple[str, ...]:
-    """Return the names of the network's classes: those of ``--data``, of the run, of the training, or else numbers.
+    """Return the class names: from ``--data``, from the run, from the training, or else numbers.
 
-    A network whose output is not (classes, ...) has none.
+    A network whose output is not (classes, ...) has no class names.
     """
     classes, record = output_shape(net)[1], RunRecord.beside(args.checkpoint)
     check_folder(args)
@@ -198,7 +198,7 @@ def _files(given: str, out: str | None) -> list[str]:
 
 
 def _batches(files: list[str], net: Network, failed: list[dict[str, str]], counter: Counter) -> Iterator[Batch]:
-    """Yield the images of files in batches; a file that cannot be read is said and noted in ``failed``.
+    """Yield the images of files in batches; a file that cannot be read is reported and noted in ``failed``.
 
     Raises
     ------
@@ -236,9 +236,9 @@ def _batches(files: list[str], net: Network, failed: list[dict[str, str]], count
 
 
 def _read(files: list[str], net: Network) -> Iterator[tuple[str, np.ndarray | LazyArray | Exception]]:
-    """Yield of each file the images, (N, C, H, W), or the error; of pictures several are decoded at the same time.
+    """Yield the images (N, C, H, W) of each file, or the error; several pictures are decoded at the same time.
 
-    Images that are not like those of the training are warned of.
+    A warning says if images differ in kind from the training images.
     """
     shape = net.check_shape(None)
 

@@ -67,7 +67,7 @@ FIXED = (
 
 
 class Training(NamedTuple):
-    """A training that is about to begin or to go on."""
+    """A training that is about to start or to be resumed."""
 
     trainer: Trainer
     record: RunRecord
@@ -240,7 +240,7 @@ def _note_the_end(trainer: Trainer, record: RunRecord, out: Path) -> None:
 
 
 def _display(args: argparse.Namespace, stream: TextIO, epochs: int) -> Display | None:
-    """Return what shows the progress."""
+    """Return the display for the progress."""
     if args.quiet:
         return None
     return PlainDisplay(stream, epochs, args.log_interval) if args.log_interval else make_display(stream, epochs)
@@ -316,7 +316,7 @@ def resume(args: argparse.Namespace) -> Training:
 def _record_of(
     args: argparse.Namespace, before: RunRecord | None, trainer: Trainer, images: Dataset, epochs: int, batch_size: int
 ) -> RunRecord:
-    """Return the record of a training that goes on, whose data must be that of before."""
+    """Return the record of a resumed training, whose data must be the same as before."""
     check_data(trainer.net, images)
     found = checksum(images)
     if before and before.checksum != found:
@@ -375,7 +375,7 @@ def _start_text(training: Training, hint: str, width: int | None) -> str:
 
 
 def how_to_go_on(args: argparse.Namespace, record: RunRecord, out: Path) -> str:
-    """Return the command that goes on with a training that was interrupted."""
+    """Return the command that resumes an interrupted training."""
     if not (out / CHECKPOINT).exists():
         return "\ninterrupted before there was a checkpoint"
     command = [*command_prefix(), "train"]
