@@ -61,7 +61,7 @@ STEPS = 500
 LEAST_EPOCHS = 10
 #: with epochs="auto" a training has at most this number of epochs
 MOST_EPOCHS = 100
-#: the learning rate of the optimiser that is used if none is given
+#: the learning rate of the optimizer that is used if none is given
 LEARNING_RATE = 2e-3
 #: the batch size of predictions
 BATCH = 32
@@ -263,7 +263,7 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
         return X.reshape(len(X), *self.image_shape_)
 
     def _measure(self, images: np.ndarray, weights: Weights) -> None:
-        """Keep mean and standard deviation of each column of rows; images are standardised by the network."""
+        """Keep mean and standard deviation of each column of rows; images are standardized by the network."""
         if self.normalize and self._is_row:
             self.mean_, self.scale_ = _moments(images, weights)
 

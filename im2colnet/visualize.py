@@ -313,7 +313,7 @@ def overlay(image: Any, saliency: Any) -> np.ndarray:
         )
     part = np.abs(strength) / (np.abs(strength).max() or 1)
     colours = np.where(strength < 0, *(np.reshape(c, (3, 1, 1)) for c in ((0.13, 0.45, 0.85), (0.95, 0.45, 0.05))))
-    # half as bright, so that the colours stand out on white pixels too
+    # half as bright, so that the colors stand out on white pixels too
     made: np.ndarray = (1 - part) * 0.6 * grey + part * colours
     return made
 

@@ -1,4 +1,4 @@
-"""Normalisation by kernels of its own (``kernels/normalization.cu``): nothing waits for the device."""
+"""Normalization by kernels of its own (``kernels/normalization.cu``): nothing waits for the device."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _partial(sets: Sets) -> Spec:
 
 
 class CupyNormalization(Normalization):
-    """Normalisation on the GPU."""
+    """Normalization on the GPU."""
 
     @kernel(scratch=_parts)
     def batch_norm_sums(self, x: Array, out: Array = None, scratch: Any = None) -> Iterator[Call]:

@@ -1,4 +1,4 @@
-"""Normalisation: each sum and each map of images (H, C, W, N) is one pass over rows (H, C, W·N) of float32."""
+"""Normalization: each sum and each map of images (H, C, W, N) is one pass over rows (H, C, W·N) of float32."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def norm(
     spread: Array,
     y: Array,
 ) -> None:
-    """Normalise sets x (A, S, B·L), with a weight and a bias (A, S, weights), to y, which may be x.
+    """Normalize sets x (A, S, B·L), with a weight and a bias (A, S, weights), to y, which may be x.
 
     The mean is summed in float64, the variance about the mean as float32 has it. ``inverse``, ``mean`` and ``rest`` are
     (S, L). ``total`` (P,) float64 and ``spread`` (3, Q) are scratch: P numbers are summed abreast, and a weight belongs
@@ -461,7 +461,7 @@ def _grad_sums(backend: Any, x: Spec, **others: Any) -> list[Spec]:
 
 
 class NumbaNormalization(NumpyNormalization):
-    """Normalisation on the CPU."""
+    """Normalization on the CPU."""
 
     @kernel(scratch=_of_numpy("batch_norm_sums"))
     def batch_norm_sums(self, x: Array, out: Any = None, scratch: Any = None) -> Iterator[Call]:

@@ -1,6 +1,6 @@
 """Updates of parameters: one pass over them for each rule of :mod:`im2colnet.optim`, which has the formulas.
 
-After parameters ``p`` and gradient ``g`` a kernel takes the vectors of the optimiser's state, by their names, and then
+After parameters ``p`` and gradient ``g`` a kernel takes the vectors of the optimizer's state, by their names, and then
 the numbers of ``Optimizer.scalars``. A vector that a setting does not use is neither read nor written.
 """
 

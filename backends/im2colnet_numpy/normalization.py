@@ -1,4 +1,4 @@
-"""Normalisation: sums and affine maps of images (H, C, W, N), in tiles that stay in cache.
+"""Normalization: sums and affine maps of images (H, C, W, N), in tiles that stay in cache.
 
 A number for each channel is spread over a whole row, (C, W, N), before it is combined with the rows (see
 :mod:`im2colnet_numpy.activation` for why). So is one for each group of channels of each sample.
@@ -83,7 +83,7 @@ def _set_norm_grads(backend: Any, x: Spec, over: tuple[int, ...], **others: Any)
 
 
 class NumpyNormalization(Normalization):
-    """Normalisation on the CPU."""
+    """Normalization on the CPU."""
 
     @kernel(scratch=_set_norm)
     def set_norm(
@@ -275,7 +275,7 @@ def group_norm(
     y: Array,
     scratch: Sequence[Array],
 ) -> None:
-    """Normalise groups of channels of images (H, G, C/G, W, N).
+    """Normalize groups of channels of images (H, G, C/G, W, N).
 
     The variance is found about the mean k of the first row, as in :func:`sums`. With ``mean`` in the type of x and
     ``rest`` what its rounding has left, ``y = (x - mean)·a + (bias - rest·a)``, ``a = weight / √(var + eps)``.
@@ -384,7 +384,7 @@ def sample_norm(
     y: Array,
     scratch: Sequence[Array],
 ) -> None:
-    """Normalise whole samples (A, M, N), a tile (rows, members, N) after the other.
+    """Normalize whole samples (A, M, N), a tile (rows, members, N) after the other.
 
     The variance is found about the mean k of a sample's first numbers, as in :func:`sums`. With ``mean`` in the type of
     x and ``rest`` what its rounding has left, ``y = (x - mean)·a + c``, with s = 1 / √(var + eps), ``a = weight·s`` and

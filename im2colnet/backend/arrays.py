@@ -43,7 +43,7 @@ class Arrays:
     threads: ClassVar[bool] = False
     #: how the work is divided among them
     division: Division = Division()
-    #: number of parameters that an optimiser updates at a time: they stay in a core's cache
+    #: number of parameters that an optimizer updates at a time: they stay in a core's cache
     update_chunk: ClassVar[int] = 1 << 14
     #: precisions that it can compute in with a network of float32 (see ``Network.precision``)
     precisions: ClassVar[tuple[str, ...]] = ("float32",)

@@ -1,4 +1,4 @@
-"""Batch norm: sums over the batch, and affine maps of channels. Normalisation of sets of numbers of one sample."""
+"""Batch norm: sums over the batch, and affine maps of channels. Normalization of sets of numbers of one sample."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Normalization(Activation):
     ) -> Iterator[Call]:
         """Σdz and Σdz·(x - mean) of each channel into ``out`` (2, C), float64.
 
-        dz is the gradient of the normalised images z: ``dy``, or with an ``activation`` f that made ``y = f(z)``, one
+        dz is the gradient of the normalized images z: ``dy``, or with an ``activation`` f that made ``y = f(z)``, one
         whose formula reads y, ``dz = f'(z)·dy``. That is written to ``dz``, which may be ``dy``.
         """
         if activation:

@@ -1,4 +1,4 @@
-"""What optimisers do to parameters."""
+"""What optimizers do to parameters."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from im2colnet.types import Array
 class Updates(Arrays):
     """Updates of parameters by their gradients."""
 
-    #: kernels by the name of an optimiser's rule, called with ``(p, g, state, *optimizer.scalars(lr, t))``
+    #: kernels by the name of an optimizer's rule, called with ``(p, g, state, *optimizer.scalars(lr, t))``
     updates: ClassVar[Mapping[str, Callable[..., None]]] = {}
 
     def update(
         self, optimizer: Any, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array
     ) -> None:
-        """Let an optimiser change parameters ``p`` by their gradients ``g``: see :meth:`im2colnet.Optimizer.update`."""
+        """Let an optimizer change parameters ``p`` by their gradients ``g``: see :meth:`im2colnet.Optimizer.update`."""
         kernel = self.updates.get(optimizer.kernel()) if self.updates else None
         if kernel is None:
             optimizer.update(p, g, state, lr, t, work, self.xp)

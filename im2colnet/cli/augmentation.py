@@ -1,4 +1,4 @@
-"""Options that change the training images at random, and normalise images."""
+"""Options that change the training images at random, and normalize images."""
 
 from __future__ import annotations
 

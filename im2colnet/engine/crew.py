@@ -52,7 +52,7 @@ class Crew:
         self._to_say: list[str] = []
 
     def size(self, objects: Sequence[Any]) -> int:
-        """Return the largest number of workers for these objects: layers, a loss, an optimiser."""
+        """Return the largest number of workers for these objects: layers, a loss, an optimizer."""
         get_workers()  # raises if the setting is invalid, even if one worker is enough
         size = get_num_threads() if self.memory.backend.threads else 1
         if size > 1 and self._watched(objects) and self._keeps_state is not False:

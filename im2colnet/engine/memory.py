@@ -62,7 +62,7 @@ class Memory:
         self.overflows = self.backend.empty_shared((ranks.size if ranks else 1,), "float64")
         self.batches: dict[Name, BoundBatch] = {}
         self.workers = 0
-        #: the normalisation of the images, and its two arrays
+        #: the normalization of the images, and its two arrays
         self._normalization: tuple[Normalization, Array, Array] | None = None
         #: the names of what was frozen when the batches were planned, and each layer with frozen parameters or state,
         #: with its attributes at that time

@@ -1,4 +1,4 @@
-"""Layers that an exporter has written as several operators, recognised by the last of them."""
+"""Layers that an exporter has written as several operators, recognized by the last of them."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def permutations(draft: Draft, name: str) -> list[tuple[str, str]]:
 
 
 def gated(draft: Draft, name: str) -> bool:
-    """Recognise SiLU, Hardswish, Mish and GELU."""
+    """Recognize SiLU, Hardswish, Mish and GELU."""
     if not is_a(draft, name, kinds.Mul, kinds.WithConstant):
         return False
     factor, values = product(draft, name)
@@ -142,7 +142,7 @@ def gated(draft: Draft, name: str) -> bool:
 
 
 def hardsigmoid(draft: Draft, name: str) -> bool:
-    """Recognise ``clip(x + 3, 0, 6) / 6``."""
+    """Recognize ``clip(x + 3, 0, 6) / 6``."""
     clipped = number_of(draft, name, "mul", 1 / 6)
     x = three_more(draft, clipped) if clipped else None
     if x is None:
@@ -152,7 +152,7 @@ def hardsigmoid(draft: Draft, name: str) -> bool:
 
 
 def prelu(draft: Draft, name: str) -> bool:
-    """Recognise ``max(x, 0) + c · min(x, 0)`` with a c for each channel."""
+    """Recognize ``max(x, 0) + c · min(x, 0)`` with a c for each channel."""
     if not is_a(draft, name, kinds.Add):
         return False
     for above, scaled in permutations(draft, name):
@@ -169,11 +169,11 @@ def prelu(draft: Draft, name: str) -> bool:
     return False
 
 
-# ---------------------------------------------------------------------- normalisation
+# ---------------------------------------------------------------------- normalization
 
 
 def layer_norm(draft: Draft, name: str) -> bool:
-    """Recognise ``(x - mean) / √(mean((x - mean)²) + eps)`` over the last axes."""
+    """Recognize ``(x - mean) / √(mean((x - mean)²) + eps)`` over the last axes."""
     if not is_a(draft, name, kinds.Div):
         return False
     apart, root = draft.entries[name].reads
@@ -215,7 +215,7 @@ def last_axes(draft: Draft, name: str) -> int | None:
 
 
 def group_norm(draft: Draft, name: str) -> bool:
-    """Recognise the norm of each of G channels of (G, L), between reshapings from (C, H, W) and back."""
+    """Recognize the norm of each of G channels of (G, L), between reshapings from (C, H, W) and back."""
     if not is_a(draft, name, kinds.Reshape) or not is_a(draft, inner := read_by(draft, name), kinds.GroupNorm):
         return False
     norm: Any = draft.entries[inner].layer
@@ -259,7 +259,7 @@ def affine(draft: Draft, name: str) -> bool:
 
 
 def response_norm(draft: Draft, name: str) -> bool:
-    """Recognise ``x / (k + alpha · mean(x²))**beta`` with the mean of neighbouring channels, as PyTorch writes it."""
+    """Recognize ``x / (k + alpha · mean(x²))**beta`` with the mean of neighbouring channels, as PyTorch writes it."""
     if not is_a(draft, name, kinds.Div):
         return False
     x, read = draft.entries[name].reads
@@ -311,7 +311,7 @@ def batch_norm(draft: Draft, name: str) -> bool:
 
 
 def channel_shuffle(draft: Draft, name: str) -> bool:
-    """Recognise (C, H, W) as (g, C/g, H, W), its first two axes exchanged, and back."""
+    """Recognize (C, H, W) as (g, C/g, H, W), its first two axes exchanged, and back."""
     if not is_a(draft, name, kinds.Reshape) or not is_a(draft, inner := read_by(draft, name), kinds.Permute):
         return False
     first = read_by(draft, inner)
@@ -326,7 +326,7 @@ def channel_shuffle(draft: Draft, name: str) -> bool:
 
 
 def shortcut(draft: Draft, name: str) -> bool:
-    """Recognise every stride-th pixel, and zeros for new channels."""
+    """Recognize every stride-th pixel, and zeros for new channels."""
     if not is_a(draft, name, kinds.Pad):
         return False
     layer: Any = draft.entries[name].layer
@@ -349,7 +349,7 @@ def shortcut(draft: Draft, name: str) -> bool:
 
 
 def upsampling(draft: Draft, name: str) -> bool:
-    """Recognise the nearest pixels along one axis, and then along the other."""
+    """Recognize the nearest pixels along one axis, and then along the other."""
     if not is_a(draft, name, kinds.Upsample) or not is_a(draft, read := read_by(draft, name), kinds.Upsample):
         return False
     first, second = draft.entries[read].layer.config(), draft.entries[name].layer.config()
@@ -362,7 +362,7 @@ def upsampling(draft: Draft, name: str) -> bool:
 
 
 def adaptive_pooling(draft: Draft, name: str) -> bool:
-    """Recognise the means along one axis, and then along the other."""
+    """Recognize the means along one axis, and then along the other."""
     if not is_a(draft, name, kinds.AdaptiveAvgPool2d) or not is_a(draft, read_by(draft, name), kinds.AdaptiveAvgPool2d):
         return False
     first, second = draft.entries[read_by(draft, name)], draft.entries[name]

@@ -268,7 +268,7 @@ class _Reader:
         self.bytes = 0  #: of all constants until now
         self.halves = 0  #: constants that were float16 or bfloat16
         self.files: dict[str, memoryview] = {}
-        self.tensors: dict[str, Any] = {}  #: initialisers, by name
+        self.tensors: dict[str, Any] = {}  #: initializers, by name
         self.functions: dict[tuple[str, str, str], Any] = {}
         self.calls = 0
 
@@ -316,7 +316,7 @@ class _Reader:
         return found
 
     def defined(self, graph: Any, names: ChainMap[str, str], prefix: str) -> ChainMap[str, str]:
-        """Return the names that hold within a graph, after its initialisers have been noted."""
+        """Return the names that hold within a graph, after its initializers have been noted."""
         inner = names.new_child({})
         for tensor in graph.initializer:
             name = _text(tensor.name)

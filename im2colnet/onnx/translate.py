@@ -104,8 +104,8 @@ class Translation:
         self._values: dict[str, str] = {}  # tensor -> the layer that makes it
         self._single: set[str] = set()  # tensors whose samples are one number, without an axis: here with one
         self._unknown: set[str] = set()  # tensors that depend on a node that cannot be read
-        self._origin = {name: name for name in self.constants}  # of a constant the initialiser that it is made of
-        self._users: dict[str, list[str]] = {}  # initialiser -> the layers whose parameter it is
+        self._origin = {name: name for name in self.constants}  # of a constant the initializer that it is made of
+        self._users: dict[str, list[str]] = {}  # initializer -> the layers whose parameter it is
         self.draft = self._begin(input_shape)
 
     # ------------------------------------------------------------------ the input

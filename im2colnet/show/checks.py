@@ -1,4 +1,4 @@
-"""Lines of checks, each written as soon as it is known: with colours on a terminal where rich is installed."""
+"""Lines of checks, each written as soon as it is known: with colors on a terminal where rich is installed."""
 
 from __future__ import annotations
 

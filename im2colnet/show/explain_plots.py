@@ -27,7 +27,7 @@ MOST_NUMBERS = 260  #: cells of a picture that have their numbers
 MOST_PIXELS = 40  #: rows and columns of an image beside its lowered matrix
 MOST_COLUMNS = 100  #: columns of the lowered matrix
 MOST_ROWS = 64  #: rows of the lowered matrix
-DARKEST = 0.7  #: the part of a map of colours that is used
+DARKEST = 0.7  #: the part of a map of colors that is used
 MOST_BARS = 24  #: products of a linear layer
 
 PARTS = ("input", "columns", "product", "gradient", "rows")
@@ -129,7 +129,7 @@ def number_text(values: Any) -> Callable[[float], str]:
 
 
 def cells(axes: Axes, crop: Crop, gradient: bool = False, like: Any = None, title: str = "", room: float = 2.0) -> None:
-    """Draw an array as coloured cells, with its numbers if there are few.
+    """Draw an array as colored cells, with its numbers if there are few.
 
     Colors go from white to blue. A gradient, or another array with both signs, is blue for negative numbers, red for
     positive numbers, and white at 0. ``like`` is an array with the same color scale; ``room`` is the width of the
@@ -145,7 +145,7 @@ def cells(axes: Axes, crop: Crop, gradient: bool = False, like: Any = None, titl
         low = -high
     if low == high:
         low, high = min(low, 0.0), max(high, 1.0)
-    wider = (high - low) * (1 / DARKEST - 1)  # the darkest colours would hide black numbers
+    wider = (high - low) * (1 / DARKEST - 1)  # the darkest colors would hide black numbers
     low, high = (low - wider / 2 if signed else low), high + wider / (2 if signed else 1)
     rows, across = values.shape
     extent = (crop.left - 0.5, crop.left + across - 0.5, crop.top + rows - 0.5, crop.top - 0.5)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-#: the curves of a quantity, by the prefix of its key in a history: their name and colour
+#: the curves of a quantity, by the prefix of its key in a history: their name and color
 CURVES = {"": ("training", "#1f5fa8"), VALIDATION: ("validation", "#d9731a")}
 MOST_ACROSS = 3  #: how many curves are beside each other
 MIN_SHARE = 0.002  #: a pass is drawn if it takes at least this part of the time of all passes

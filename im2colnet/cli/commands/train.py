@@ -341,7 +341,7 @@ def _record_of(
 
 
 def _optimizer(args: argparse.Namespace, recipe: Recipe, epochs: int, steps: int) -> Optimizer:
-    """Make the optimiser that the arguments ask for; ``steps`` are those of an epoch."""
+    """Make the optimizer that the arguments ask for; ``steps`` are those of an epoch."""
     cosine = args.schedule != "constant"
     warmup = round(_given(args.warmup, epochs / 10 if cosine else 0.0) * steps)
     optimizer = make_optimizer(

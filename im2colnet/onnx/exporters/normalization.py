@@ -1,4 +1,4 @@
-"""Normalisation as ONNX."""
+"""Normalization as ONNX."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _affine(x: Value, node: NodeWriter, behind: int = 0) -> Value:
 
 @exporter(BatchNorm1d, BatchNorm2d, InstanceNorm2d)
 def running_norm(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write the normalisation by running statistics, or else by those of the batch, or of each image's channel."""
+    """Write the normalization by running statistics, or else by those of the batch, or of each image's channel."""
     (x,), channels = inputs, layer.num_features
     if layer.track_running_stats:
         statistics = node.parameter("running_mean"), node.parameter("running_var")
@@ -61,7 +61,7 @@ def _normalized(x: Value, node: NodeWriter, axes: Sequence[int], eps: float, cen
 
 @exporter(GroupNorm)
 def group_norm(layer: GroupNorm, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write the normalisation of groups of channels: before opset 21 as that of each row of a table of groups."""
+    """Write the normalization of groups of channels: before opset 21 as that of each row of a table of groups."""
     (x,), G, shape = inputs, layer.num_groups, node.output_shape
     if node.opset >= 21:
         affine = _scale_and_bias(node, layer.num_channels)
@@ -73,7 +73,7 @@ def group_norm(layer: GroupNorm, node: NodeWriter, inputs: Sequence[Value]) -> V
 
 @exporter(LayerNorm)
 def layer_norm(layer: LayerNorm, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write the normalisation over the last axes."""
+    """Write the normalization over the last axes."""
     (x,), axes = inputs, len(layer.normalized_shape)
     if node.has("LayerNormalization"):
         scale = node.parameter("weight") or node.number(np.ones(layer.normalized_shape))

@@ -1,4 +1,4 @@
-"""One row for each class of layers, losses and optimisers: examples of it, and what they must compute.
+"""One row for each class of layers, losses and optimizers: examples of it, and what they must compute.
 
 The library's own tests run every row on every backend; a class that is added is a row in the module of its family.
 

@@ -75,7 +75,7 @@ class LossCase:
 
 @dataclass(frozen=True)
 class OptimizerCase:
-    """An optimiser.
+    """An optimizer.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Cases of normalisation."""
+"""Cases of normalization."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def statistics(layer: BatchNorm1d | BatchNorm2d | InstanceNorm2d, state: State) 
 
 
 def forward(layer: BatchNorm1d | BatchNorm2d, state: State, x: Array) -> Array:
-    """The normalised batch."""
+    """The normalized batch."""
     bias = state.arrays.get("bias", np.zeros(layer.num_features))
     of_batch = state.training or not layer.track_running_stats
     return oracles.batch_norm(x, *statistics(layer, state), bias, of_batch, eps=layer.eps)[0]
@@ -45,7 +45,7 @@ def gradients(state: State, dx: Array, dweight: Array, dbias: Any = None) -> Gra
 
 
 def group_forward(layer: GroupNorm, state: State, x: Array) -> Array:
-    """Each group of channels, normalised."""
+    """Each group of channels, normalized."""
     return oracles.group_norm(x, layer.num_groups, *affine(state), layer.eps)
 
 
@@ -55,7 +55,7 @@ def group_backward(layer: GroupNorm, state: State, dy: Array, x: Array) -> Gradi
 
 
 def instance_forward(layer: InstanceNorm2d, state: State, x: Array) -> Array:
-    """Each channel, normalised; in evaluation by the running statistics, if there are some."""
+    """Each channel, normalized; in evaluation by the running statistics, if there are some."""
     if layer.track_running_stats and not state.training:
         bias = state.arrays.get("bias", np.zeros(layer.num_features))
         return oracles.batch_norm(x, *statistics(layer, state), bias, eps=layer.eps)[0]
@@ -68,7 +68,7 @@ def instance_backward(layer: InstanceNorm2d, state: State, dy: Array, x: Array) 
 
 
 def layer_forward(layer: LayerNorm, state: State, x: Array) -> Array:
-    """The last axes, normalised."""
+    """The last axes, normalized."""
     return oracles.layer_norm(x, layer.normalized_shape, *affine(state), layer.eps)
 
 

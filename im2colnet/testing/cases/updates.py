@@ -1,4 +1,4 @@
-"""Cases of optimisers."""
+"""Cases of optimizers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from im2colnet.testing.cases.base import OptimizerCase
 
 
 def cases(oracle: Callable[..., Any], *examples: Optimizer) -> list[OptimizerCase]:
-    """Return the cases of optimisers whose oracle takes the same arguments."""
+    """Return the cases of optimizers whose oracle takes the same arguments."""
     return [OptimizerCase(optimizer, partial(oracle, **asdict(optimizer))) for optimizer in examples]
 
 

@@ -1,4 +1,4 @@
-"""Checks of batch norm and of the normalisation of sets of numbers, and faults of them."""
+"""Checks of batch norm and of the normalization of sets of numbers, and faults of them."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ PARTS = "inverse", "mean", "rest"
 
 
 class Sets:
-    """Sets of numbers that are normalised.
+    """Sets of numbers that are normalized.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ SETS = [
 
 
 def set_norm(subject: Subject, sets: Sets, dtype: str, eps: float = 1e-3) -> None:
-    """Check the normalisation, and what it keeps for the gradients."""
+    """Check the normalization, and what it keeps for the gradients."""
     wide, x, weight, bias = _numbers(subject, sets, dtype)
     names = PARTS if sets.centred else PARTS[:1]
     written = {name: Spec(sets.of_sets, wide) for name in names}

@@ -1,4 +1,4 @@
-"""Checks of what optimisers do, and faults of it."""
+"""Checks of what optimizers do, and faults of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STEPS, NUMBERS = 5, 37
 
 
 def update(subject: Subject, case: OptimizerCase, dtype: str) -> None:
-    """Check steps of an optimiser on a vector of parameters."""
+    """Check steps of an optimizer on a vector of parameters."""
     backend, optimizer = subject.backend, case.optimizer
     exact, kept = subject.normal(NUMBERS, dtype=dtype), ()
     with backend.context(), backend.errstate(), subject.on(f"{optimizer!r}, {NUMBERS} parameters of {dtype}"):
@@ -28,7 +28,7 @@ def update(subject: Subject, case: OptimizerCase, dtype: str) -> None:
 
 
 def check_update(subject: Subject, dtype: str) -> None:
-    """Every optimiser of the library."""
+    """Every optimizer of the library."""
     for case in OPTIMIZERS:
         update(subject, case, dtype)
 

@@ -1,4 +1,4 @@
-"""Normalisation, a channel or a set of numbers at a time."""
+"""Normalization, a channel or a set of numbers at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def batch_norm(
 ) -> Any:
     """Return y and the new running mean and variance; x is (N, C, ...).
 
-    The batch is normalised by its biased variance; the running variance takes the unbiased one.
+    The batch is normalized by its biased variance; the running variance takes the unbiased one.
     """
     x, weight, bias = floats(x, weight, bias)
     running_mean, running_var = np.array(running_mean, np.float64), np.array(running_var, np.float64)  # copies
@@ -58,7 +58,7 @@ def batch_norm_grad(
 
 
 def _sets(x: Any, axes: int, groups: int = 0) -> Iterator[Any]:
-    """Indices of the sets of numbers that are normalised by themselves: groups of channels, or the last axes."""
+    """Indices of the sets of numbers that are normalized by themselves: groups of channels, or the last axes."""
     for n in range(len(x)):
         if groups:
             size = x.shape[1] // groups

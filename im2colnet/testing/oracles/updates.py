@@ -1,4 +1,4 @@
-"""One step of each optimiser, as PyTorch's documentation writes it.
+"""One step of each optimizer, as PyTorch's documentation writes it.
 
 Each takes the parameter, the gradient, what the step before has kept, an empty tuple at first, and the number ``t`` of
 the step, from 1; it returns the new parameter and what it keeps.
