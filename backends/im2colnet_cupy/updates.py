@@ -25,8 +25,8 @@ def update(rule: str, p: Array, g: Array, state: dict[str, Array], *scalars: flo
     if len(scalars) != len(numbers) or not state.keys() <= set(vectors):
         raise BackendError(
             f"the kernel of the rule {rule!r} takes the vectors {', '.join(vectors)} and the scalars"
-            f" {', '.join(numbers)}; the optimiser's state_slots() are ({', '.join(state)}), and its scalars(lr, t)"
-            f" gave {len(scalars)} numbers. With rule = None the optimiser's update is called instead"
+            f" {', '.join(numbers)}; the optimizer's state_slots() are ({', '.join(state)}), and its scalars(lr, t)"
+            f" gave {len(scalars)} numbers. With rule = None the optimizer's update is called instead"
         )
     launch(FILE, rule, p, p, g, *(state.get(name, p) for name in vectors), p.size, *scalars)
 

@@ -162,8 +162,8 @@ def update(rule: str, p: Array, g: Array, state: dict[str, Array], *scalars: flo
     kernel, vectors = RULES[rule]
     if not state.keys() <= set(vectors):
         raise BackendError(
-            f"the kernel of the rule {rule!r} takes the vectors {', '.join(vectors)}; the optimiser's state_slots() are"
-            f" ({', '.join(state)}). With rule = None the optimiser's update is called instead"
+            f"the kernel of the rule {rule!r} takes the vectors {', '.join(vectors)}; the optimizer's state_slots() are"
+            f" ({', '.join(state)}). With rule = None the optimizer's update is called instead"
         )
     kernel(p, g, *(state.get(name, p) for name in vectors), *map(float, scalars))  # ints would be compiled for anew
 

@@ -88,5 +88,5 @@ def transforms_for(args: argparse.Namespace, images: Dataset) -> list[Transform]
 
 def augmentation_row(transforms: Any, normalized: bool) -> dict[str, str]:
     """Return the row that says how the images are changed; none if they are not."""
-    said = [*map(repr, transforms), *["normalised by the mean and deviation of each channel"] * normalized]
+    said = [*map(repr, transforms), *["normalized by the mean and deviation of each channel"] * normalized]
     return {"images": ", ".join(said)} if said else {}

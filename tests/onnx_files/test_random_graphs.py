@@ -128,7 +128,7 @@ def test_a_random_graph(seed):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         net = ic.onnx.load(made)
-    if any("channels are last" in str(warning.message) for warning in said):
+    if any("channels last" in str(warning.message) for warning in said):
         images = np.moveaxis(images, -1, 1)
     found = net.predict(images)
     for a, b in zip(found if isinstance(found, tuple) else [found], expected, strict=True):

@@ -314,7 +314,7 @@ def test_fewer_layers_do_the_same(name):
 
 def test_images_come_with_the_channels_first_whatever_the_file_takes():
     nodes, shape, arrays, opset, _ = CASES["NHWC"]
-    with pytest.warns(ic.InputWarning, match="channels are last"):
+    with pytest.warns(ic.InputWarning, match="channels last"):
         net = ic.onnx.load(model(nodes, {"x": ("N", None, None, 3)}, arrays=arrays), input_shape=(3, 6, 6))
     assert net.input_shape == (3, 6, 6)
     assert net.predict(np.zeros((2, 3, 6, 6), "float32")).shape == (2, 4, 4, 4)

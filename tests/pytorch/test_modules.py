@@ -466,7 +466,7 @@ def test_all_that_is_lacking_is_named_at_once():
         (Written(lambda m, x: x.chunk(0, 1)), "chunk in 'Written', .*: ZeroDivisionError"),
         (Written(lambda m, x: x.max(1)), "an output depends on the indices of maxima or minima"),
         (Written(lambda m, x: torch.ones(2)), "it must return tensors that depend on its input"),
-        (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), "the places of the maxima are no value"),
+        (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), "a network does not compute indices of maxima"),
         (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 2, 1)), "its weight is computed from parameters"),
         (torch.zeros(3), "module must be a torch.nn.Module"),
     ],

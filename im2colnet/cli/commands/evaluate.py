@@ -53,7 +53,7 @@ def register(commands: Commands) -> None:
         """,
         "CHECKPOINT",
         more="\n\nthe table of the classes:"
-        "\n  recall     the fraction of the images of a class that are recognised"
+        "\n  recall     the fraction of the images of a class that are recognized"
         "\n  precision  the fraction of the images predicted as a class that belong to it; 0 if there are none"
         "\n  F1         the harmonic mean of recall and precision"
         "\nthe last row has the sums, and the means over the classes",

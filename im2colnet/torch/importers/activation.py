@@ -164,5 +164,5 @@ def rsqrt(t: Trace, input: Value) -> Any:
 
 def _axis(dim: int | None) -> int:
     if dim is None:
-        raise Refused("its axis is not given: say dim=1 for the channels or features")
+        raise Refused("its axis is not given: use dim=1 for the channels or features")
     return dim

@@ -33,7 +33,7 @@ def batch_norm(
 ) -> Value:
     tracked, affine = running_mean is not None, weight is not None
     if training is True and tracked:
-        raise Refused("it normalises by the batch in evaluation too")
+        raise Refused("it normalizes by the batch in evaluation mode, too")
     if isinstance(t.module, t.torch.nn.modules.batchnorm._BatchNorm):
         momentum = t.module.momentum  # None where it is that of all batches, which the function does not know
     kind = BatchNorm2d if len(t.sample_shape(input)) == 3 else BatchNorm1d
@@ -116,6 +116,6 @@ def norm(
 def _root_of_squares(t: Trace, input: Value, p: Any, dim: Any, keepdim: bool, least: float) -> Any:
     """Return the Euclidean norm along some axes, at least a small number: the root's slope at 0 is infinite."""
     if p != 2:
-        raise Refused(f"of the norms there is the Euclidean one, p=2, got p={p!r}")
+        raise Refused(f"only the Euclidean norm, p=2, is supported, got p={p!r}")
     squares = t.apply("sum", t.apply("mul", input, input), dim, keepdim)
     return t.apply("sqrt", t.apply("clamp", squares, min=least**2))

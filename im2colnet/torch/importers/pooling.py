@@ -42,7 +42,7 @@ def _max_pool(name: str, kind: Any, of: Any) -> None:
         return_indices: bool = False,
     ) -> Value:
         if return_indices or t.operation.endswith("with_indices"):
-            raise Refused("return_indices=True: the places of the maxima are no value of a network")
+            raise Refused("return_indices=True is not supported: a network does not compute indices of maxima")
         return t.add(kind(of(kernel_size), of(stride) or None, of(padding), of(dilation), ceil_mode), input)
 
 
@@ -66,7 +66,7 @@ def _adaptive(name: str, kind: Any, of: Any) -> None:
     @importer(name, f"{name}_with_indices")
     def add(t: Trace, input: Value, output_size: Any, return_indices: bool = False) -> Value:
         if return_indices or t.operation.endswith("with_indices"):
-            raise Refused("return_indices=True: the places of the maxima are no value of a network")
+            raise Refused("return_indices=True is not supported: a network does not compute indices of maxima")
         if kind is AdaptiveAvgPool2d and output_size in (1, (1, 1), [1, 1]):
             return t.add(GlobalAvgPool2d(), input)
         return t.add(kind(of(output_size)), input)
@@ -98,7 +98,9 @@ def _axes_of(t: Trace, input: Value, dim: Any) -> tuple[int, ...]:
     axes = 1 + len(t.sample_shape(input))
     given = dim if isinstance(dim, (tuple, list)) else (dim,)
     if dim is None or any(each % axes == 0 for each in given) or not given:
-        raise Refused("it joins the samples of the batch, which stay apart: give the dim of a sample's axes")
+        raise Refused(
+            "it combines the samples of the batch, which must stay separate: give dim= for the axes of a sample"
+        )
     return tuple(sorted(each % axes for each in given))
 
 

@@ -21,6 +21,6 @@ def interpolate(
     antialias: bool = False,
 ) -> Value:
     if antialias:
-        raise Refused("antialias=True is not there")
+        raise Refused("antialias=True is not supported")
     size, scale_factor = (tuple(each) if isinstance(each, list) else each for each in (size, scale_factor))
     return t.add(Upsample(scale_factor, size, mode, align_corners, recompute_scale_factor), input)

@@ -37,7 +37,7 @@ def _axis(t: Trace, input: Value, dim: int, more: int = 0) -> int:
     """Return the number of an axis of a value that has, or will have, some more of them; never the batch's."""
     axes = 1 + len(t.sample_shape(input)) + more
     if not -axes <= dim < axes:
-        raise Refused(f"dim={dim} is no axis of a value of {axes} axes")
+        raise Refused(f"dim={dim} is not an axis of a value of {axes} axes")
     if dim % axes == 0:
         raise Refused("dim=0 is the batch, which a network keeps first")
     return dim % axes
@@ -46,7 +46,7 @@ def _axis(t: Trace, input: Value, dim: int, more: int = 0) -> int:
 def _reshape(t: Trace, input: Value, sample: Sequence[int]) -> Value:
     """Give the samples another shape."""
     if not sample:
-        raise Refused("it leaves a sample no axis")
+        raise Refused("it leaves no axis of a sample")
     if tuple(sample) == t.sample_shape(input):
         return t.same(input)
     return t.add(Flatten() if len(sample) == 1 else Reshape(tuple(sample)), input)
@@ -143,7 +143,7 @@ def _part(t: Trace, input: Value, axis: int, start: int | None, stop: int | None
 def getitem(t: Trace, input: Value, index: Any) -> Value:
     given = [*index] if isinstance(index, tuple) else [index]
     if any(not isinstance(one, (int, slice, type(None), type(...))) for one in given):
-        raise Refused("its index is no number, slice or None")
+        raise Refused("its index is not a number, slice or None")
     missing = 1 + len(t.sample_shape(input)) - sum(one is not None and one is not ... for one in given)
     place = given.index(...) if ... in given else len(given)
     given[place : place + 1] = [slice(None)] * missing
