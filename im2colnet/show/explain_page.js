@@ -442,7 +442,7 @@ function windowWords(p) {
 function addedAt(p, value) {
   // a number whose column is added to the pixels of its window
   const all = turned ? "the numbers of all input channels here" : "the gradients of all filters here";
-  const column = convolves ? `the weight, transposed, times ${all}` : "what the window's pixels get of it";
+  const column = convolves ? `the weight, transposed, times ${all}` : "the gradient that each number of the window gets";
   const terms = allRows()
     .filter((k) => sources[(k % T) * P + p] >= 0)
     .map((k) => {
@@ -452,7 +452,7 @@ function addedAt(p, value) {
   const name = `${slope()}${outputWords(p)}${turned ? ` of ${filterWords()}` : ""}`;
   return {
     words: `${name}: ${say(value)}; ${columnWords(p)} is ${column}; it is added to ${windowWords(p)}`,
-    found: sum("What is added to the pixels", terms, [], null),
+    found: sum("Numbers that are added to the pixels", terms, [], null),
   };
 }
 
@@ -482,11 +482,11 @@ function pooledAt(p, value) {
     const terms = inside.map((t) => ({ short: "", words: `row ${t}${note(t)}`, value: entry(t, p) }));
     return {
       words: `${where}; the maximum ${say(value)} is in row ${best}, pixel ${pixelWords(sources[best * P + p])}`,
-      found: sum(`Column ${columnOf(p)}, of which the maximum is taken`, terms, [], null),
+      found: sum(`The maximum of column ${columnOf(p)}`, terms, [], null),
     };
   }
   if (!inside.length) return { words: `${where}; the value is ${say(value)}`, found: null };
-  if (!divisors) return { words: `${where}; the layer makes ${say(value)} of it`, found: null };
+  if (!divisors) return { words: `${where}; the output is ${say(value)}`, found: null };
   const divisor = say(divisors[p]);
   const terms = inside.map((t) => {
     const x = entry(t, p);

@@ -1,6 +1,6 @@
-"""One row for each class of layers, losses and optimizers: examples of it, and what they must compute.
+"""A case for each class of layers, losses and optimizers: examples, and oracles for their results.
 
-The library's own tests run every row on every backend; a class that is added is a row in the module of its family.
+The library's own tests run every case on every backend. For a new class, add a case to the module of its family.
 
 >>> from im2colnet.testing import cases
 >>> [case.kind.__name__ for case in cases.LAYERS if case.examples][:3]

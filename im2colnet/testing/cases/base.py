@@ -1,4 +1,4 @@
-"""What a case is: something that is tested, and what it must compute."""
+"""Cases: a class that is tested, and an oracle for its results."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from im2colnet.types import Array, Shape
 
 
 class State(NamedTuple):
-    """What a layer's result depends on beside its inputs."""
+    """The values on which a layer's result depends, except its inputs."""
 
     arrays: dict[str, Array]  #: parameters and state by name, in the shapes that ``state_dict`` gives
     training: bool = False
 
 
 def positive(x: Array) -> Array:
-    """Return positive numbers for any ones, for functions that are smooth only there."""
+    """Return positive numbers for any numbers, for functions that are smooth only for positive numbers."""
     return abs(x) + 0.2
 
 
 @dataclass(frozen=True)
 class LayerCase:
-    """A class of layers.
+    """The case of a class of layers.
 
     Parameters
     ----------
     kind : type of Layer
     forward : callable
-        ``forward(layer, state, *inputs) -> output``, all (N, C, H, W) or (N, features), on the host in float64; None
-        where chance decides.
+        ``forward(layer, state, *inputs) -> output``, all (N, C, H, W) or (N, features), on the host in float64. It
+        returns None if the result is random.
     backward : callable
         ``backward(layer, state, dy, *inputs) -> (gradients of the inputs, gradients of the parameters by name)`` in
         training.
     examples : tuple of (Layer, shape, ...)
         Layers of the class, each with the shape of one sample of each of its inputs.
     domain : callable
-        ``domain(x)`` makes of normal numbers those that the layer is a smooth function of, such as positive ones; by
-        default these numbers.
+        ``domain(x)`` maps normally distributed numbers to numbers for which the layer is a smooth function, such as
+        positive numbers. By default it returns ``x``.
     """
 
     kind: type[Layer]
@@ -53,17 +53,17 @@ class LayerCase:
 
 @dataclass(frozen=True)
 class LossCase:
-    """A class of losses.
+    """The case of a class of losses.
 
     Parameters
     ----------
     loss : Loss
     value, gradient : callable
-        ``value(output, targets)`` of a batch, and the gradient of the output.
+        ``value(output, targets)`` returns the loss of a batch, ``gradient`` its gradient by the output.
     output : tuple of int
-        Shape of the network's output, (N, features) or (N, C, H, W).
+        The shape of the network's output, (N, features) or (N, C, H, W).
     targets : callable
-        ``targets(rng)`` draws labels that the loss takes.
+        ``targets(rng)`` draws valid labels for the loss.
     """
 
     loss: Loss
@@ -75,7 +75,7 @@ class LossCase:
 
 @dataclass(frozen=True)
 class OptimizerCase:
-    """An optimizer.
+    """The case of an optimizer.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What every backend must do, as checks by family, with faults that show that the checks can fail.
+"""Checks of everything that a backend must do, by family, with faults that show that the checks can fail.
 
 :func:`im2colnet.testing.check_backend` makes them; the library's own tests call the same functions with other numbers.
 """

@@ -1,8 +1,8 @@
-"""What each operation must compute, as naive loops in float64: slow, small and meant to be obviously correct.
+"""The exact result of each operation, as naive loops in float64: slow, small and meant to be obviously correct.
 
-Arrays are (N, C, H, W) and the semantics are those of ``torch.nn.functional`` and ``torch.nn.grad``. Everything is
-computed and returned in float64, whatever comes in. ``stride``, ``dilation`` and ``kernel_size`` are a number or a pair
-(height, width); ``padding`` is a number, a pair, ``"same"``, ``"valid"`` or ``((top, bottom), (left, right))``.
+Arrays are (N, C, H, W), with the semantics of ``torch.nn.functional`` and ``torch.nn.grad``. Everything is computed and
+returned in float64, whatever the type of the inputs is. ``stride``, ``dilation`` and ``kernel_size`` are a number or a
+pair (height, width); ``padding`` is a number, a pair, ``"same"``, ``"valid"`` or ``((top, bottom), (left, right))``.
 
 >>> from im2colnet.testing import oracles
 >>> oracles.max_pool2d([[[[1, 2], [3, 4]]]], kernel_size=2).tolist()
