@@ -232,7 +232,7 @@ def test_a_rank_is_given_the_whole_batch_or_its_own_images(whole):
         return loss(ranks) if whole else loss(ranks, images[ranks.partition(4).start * 3 :][: 3 * 2], 12)
 
     assert run_ranks(2, work) == [loss()] * 2
-    with pytest.raises(ic.Im2colnetError, match=r"this rank computes 3, from sample \d on, got 12"):
+    with pytest.raises(ic.Im2colnetError, match=r"computes 3 of the 12 samples .*, from sample \d on, got 12"):
         run_ranks(4, lambda comm: loss(Ranks(comm), images, 12))
 
 
