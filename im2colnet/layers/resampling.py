@@ -59,7 +59,7 @@ def linear(distance: Any) -> Any:
 
 
 def cubic(distance: Any, a: float) -> Any:
-    """Weight of a pixel at a distance, for cubic convolution (Keys 1981, equation 4, where a is -1/2)."""
+    """Weight of a pixel at a distance, for cubic convolution (Keys 1981, where a is -1/2)."""
     d = abs(distance)
     near, far = ((a + 2) * d - (a + 3)) * d * d + 1, (((d - 5) * d + 8) * d - 4) * a
     return near * (d <= 1) + far * ((d > 1) & (d < 2))
@@ -289,7 +289,7 @@ class Resize(Resampling):
     rounding : {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"}
         For "nearest": how the position is rounded to a pixel, ONNX's ``nearest_mode``.
     cubic_coeff_a : float
-        The constant a of cubic convolution (Keys 1981, equation 4).
+        The constant a of cubic convolution (Keys 1981).
     exclude_outside : bool
         Whether pixels outside of the image have weight 0; otherwise they have the values of the image's outermost
         pixels.

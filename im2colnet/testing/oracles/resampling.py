@@ -12,7 +12,7 @@ from im2colnet.testing.oracles.windows import pair
 
 
 def _cubic(d: float, a: float) -> float:
-    """Weight of cubic convolution at a distance (Keys 1981, equation 4)."""
+    """Weight of cubic convolution at a distance (Keys 1981)."""
     d = abs(d)
     if d <= 1:
         return (a + 2) * d**3 - (a + 3) * d**2 + 1

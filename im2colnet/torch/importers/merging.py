@@ -87,7 +87,7 @@ def cat(t: Trace, tensors: Sequence[Any], dim: int = 0) -> Value:
         return t.same(tensors[0])
     axis = operator.index(dim) % (1 + len(t.sample_shape(tensors[0])))
     if not axis:
-        raise Refused("dim=0 is the batch, whose samples stay apart")
+        raise Refused("dim=0 is the batch axis, and a layer must not mix samples")
     return t.add(Concat(axis), *tensors)
 
 
