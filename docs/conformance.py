@@ -37,7 +37,7 @@ Transpose Unsqueeze Upsample
 """.split()
 #: operators that the networks of files have besides
 BETWEEN = {"Cast", "Constant", "Shape"}
-#: operators that are no part of a network: the library's losses and optimisers do their work
+#: operators that are no part of a network: the library's losses and optimizers do their work
 TRAINING = {"NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss", "Momentum", "Adam", "Adagrad"}
 #: cases whose outputs the library defines otherwise, and how
 DIFFERS = {
@@ -180,7 +180,7 @@ def _agree(found, expected, tolerance=TOLERANCE):
 
 
 def _model(case, keep, constants, nodes=(), inputs=None):
-    """Return the case's model with other inputs: ``keep`` of its own, ``constants`` as initialisers."""
+    """Return the case's model with other inputs: ``keep`` of its own, ``constants`` as initializers."""
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
     graph = model.graph
