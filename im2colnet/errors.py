@@ -83,7 +83,7 @@ class WorkerWarning(UserWarning):
 
 
 class TrainingWarning(UserWarning):
-    """A training differs from what you may expect: it resumes with other settings, or a metric is not finite."""
+    """A training differs from what you may expect: other settings, other ranks, or a metric that is not finite."""
 
 
 class InputWarning(UserWarning):

@@ -58,7 +58,7 @@ def accuracy(outputs: Any, targets: Any, ignore_index: int = IGNORED) -> float:
     targets : (N, ...) integers, or (N, C, ...) answers
         The true classes or answers.
     ignore_index : int
-        The target value that is ignored.
+        The target value that is ignored where classes are compared.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def top_k_accuracy(outputs: Any, targets: Any, k: int = 5, ignore_index: int = I
     k : int
         The number of classes with the highest scores that count.
     ignore_index : int
-        The target value that is ignored.
+        The target value that is ignored where classes are compared.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def precision(outputs: Any, targets: Any, average: str | None = "macro", ignore_
         "weighted" is the mean weighted by the number of targets of each class. "micro" is the fraction computed from
         the counts of all classes together. None returns an array with the value of each class.
     ignore_index : int
-        The target value that is ignored.
+        The target value that is ignored where classes are compared.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def recall(outputs: Any, targets: Any, average: str | None = "macro", ignore_ind
     average : {"macro", "weighted", "micro"}, optional
         The kind of average, see :func:`precision`.
     ignore_index : int
-        The target value that is ignored.
+        The target value that is ignored where classes are compared.
 
     Returns
     -------
@@ -212,7 +212,7 @@ def f1_score(outputs: Any, targets: Any, average: str | None = "macro", ignore_i
     average : {"macro", "weighted", "micro"}, optional
         The kind of average, see :func:`precision`.
     ignore_index : int
-        The target value that is ignored.
+        The target value that is ignored where classes are compared.
 
     Returns
     -------
@@ -250,7 +250,7 @@ def dice(outputs: Any, targets: Any, average: str | None = "macro", ignore_index
     average : {"macro", "weighted", "micro"}, optional
         The kind of average, see :func:`precision`.
     ignore_index : int
-        The target value that is ignored.
+        The target value that is ignored where classes are compared.
 
     Returns
     -------
@@ -288,7 +288,7 @@ def iou(outputs: Any, targets: Any, average: str | None = "macro", ignore_index:
     average : {"macro", "weighted", "micro"}, optional
         The kind of average, see :func:`precision`.
     ignore_index : int
-        The target value that is ignored.
+        The target value that is ignored where classes are compared.
 
     Returns
     -------
@@ -325,7 +325,7 @@ def confusion_matrix(outputs: Any, targets: Any, classes: int | None = None, ign
     classes : int, optional
         The number of classes. The default is the number of classes of the scores, or the largest class plus 1.
     ignore_index : int
-        The target value that is ignored.
+        The target value that is ignored where classes are compared.
 
     Returns
     -------

@@ -1,9 +1,9 @@
 """Functions on plain arrays of any backend, with the arguments and results of ``torch.nn.functional``.
 
 Convolution, pooling and their gradients, lowering (im2col), activations, normalization, padding, resampling and losses,
-for arrays without a network. Names, order and defaults of arguments are PyTorch's, so the same call works with
-``torch.nn.functional``. Gradients are named as in ``torch.nn.grad``; those of pooling follow the same pattern.
-``padding`` of a window may also be "same", "valid" or ((top, bottom), (left, right)).
+for arrays without a network. Names, order and defaults of arguments are PyTorch's, so a call that is written for
+``torch.nn.functional`` works here too. Gradients are named as in ``torch.nn.grad``; those of pooling follow the same
+pattern. ``padding`` of a window may also be "same", "valid" or ((top, bottom), (left, right)).
 
 The backend is the one that owns the arrays: NumPy's, or CuPy's on a GPU. float32 and float64 keep their type; float16
 is computed in float32 and comes back as float16. Inputs may have any strides and are never changed, except the running

@@ -191,9 +191,9 @@ def conv2d(
 
     Notes
     -----
-    NaN and infinity only change the outputs whose windows contain them. A finite outlier, however large, changes other
-    outputs by less than 1e-3 of the largest of these: 3×3 to 7×7 kernels in float32 may use Winograd's algorithm (see
-    docs/how-it-works.md), unless ``IM2COLNET_WINOGRAD=0`` is set.
+    NaN and infinity only change the outputs whose windows contain them. A finite outlier, however large, changes the
+    other outputs by less than 1e-3 of the largest other output: 3×3 to 7×7 kernels in float32 may use Winograd's
+    algorithm (see docs/how-it-works.md), unless ``IM2COLNET_WINOGRAD=0`` is set.
 
     Examples
     --------

@@ -58,7 +58,8 @@ def cross_entropy(
     target : array of int, (N,), (N, ...) or (), or array like ``input``
         Labels from 0 to classes - 1, or the probability of each class.
     weight : sequence of float, (classes,), optional
-        Weight of each class, in the sum and in the divisor of the mean.
+        Weight of each class, in the sum and in the divisor of the mean. For probabilities the divisor is the
+        number of images or pixels.
     ignore_index : int
         Label that is ignored: its loss is 0, and it does not count in the mean.
     reduction : {"mean", "sum", "none"}
@@ -158,7 +159,7 @@ def focal_loss(
     target : array of int, (N,), (N, ...) or ()
         Labels from 0 to classes - 1.
     gamma : float
-        Exponent of the factor; with 0 the loss is the cross-entropy.
+        Exponent of the factor, at least 0; with 0 the loss is the cross-entropy.
     weight : sequence of float, (classes,), optional
         Factor of each class.
     ignore_index : int
@@ -208,7 +209,7 @@ def dice_loss(
     target : array of int, (N, H, W) or (N,)
         Labels from 0 to classes - 1.
     smooth : float
-        Added to the numerator and the denominator of the overlap.
+        Number above 0 that is added to the numerator and the denominator of the overlap.
     ignore_index : int
         Label that is ignored: pixels with this label do not count.
     reduction : {"mean", "sum", "none"}
@@ -418,7 +419,7 @@ def smooth_l1_loss(backend: Backend, input: Array, target: Any, *, reduction: st
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each number.
     beta : float
-        Difference at which the quadratic part ends; with 0 the loss is :func:`l1_loss`.
+        Difference, at least 0, at which the quadratic part ends; with 0 the loss is :func:`l1_loss`.
 
     Returns
     -------
@@ -456,7 +457,7 @@ def huber_loss(backend: Backend, input: Array, target: Any, *, reduction: str = 
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each number.
     delta : float
-        Difference at which the quadratic part ends.
+        Difference, above 0, at which the quadratic part ends.
 
     Returns
     -------

@@ -155,7 +155,7 @@ def instance_norm(
     Parameters
     ----------
     input : Array, (N, C, ...)
-        Images or sequences with more than one number per channel.
+        Images or sequences. With ``use_input_stats`` each channel must have more than one number.
     running_mean, running_var : Array, (C,), optional
         The running statistics. They are updated in place, as in :func:`batch_norm`, with the mean of the samples'
         statistics.

@@ -271,9 +271,9 @@ def avg_pool2d(
     ceil_mode : bool
         Whether to round the output's size up, so that the last window may reach beyond the padding.
     count_include_pad : bool
-        Whether the mean of a window counts the padding.
+        Whether the padding counts in the number that the sum of a window is divided by.
     divisor_override : int, optional
-        Number that the sum of a window is divided by, in place of the number of its pixels.
+        Number that the sum of a window is divided by, in place of the number of its pixels; at least 1.
     dilation : int or (height, width)
         Spacing between the pixels that a window reads; PyTorch does not have this argument.
 
@@ -329,9 +329,9 @@ def avg_pool2d_input(
     ceil_mode : bool
         Whether to round the output's size up, so that the last window may reach beyond the padding.
     count_include_pad : bool
-        Whether the mean of a window counts the padding.
+        Whether the padding counts in the number that the sum of a window is divided by.
     divisor_override : int, optional
-        Number that the sum of a window is divided by, in place of the number of its pixels.
+        Number that the sum of a window is divided by, in place of the number of its pixels; at least 1.
     dilation : int or (height, width)
         Spacing between the pixels that a window reads; 1 means adjacent pixels.
 
@@ -473,7 +473,7 @@ def lp_pool2d(
     kernel_size, stride : int or (height, width)
         Size of the window and its step, in pixels. The stride defaults to the kernel size.
     ceil_mode : bool
-        Whether to round the output's size up, so that the last window may reach beyond the padding.
+        Whether to round the output's size up, so that the last window may reach beyond the image.
 
     Returns
     -------
@@ -563,7 +563,7 @@ def avg_pool1d(
     ceil_mode : bool
         Whether to round the output's size up, so that the last window may reach beyond the padding.
     count_include_pad : bool
-        Whether the mean of a window counts the padding.
+        Whether the padding counts in the number that the sum of a window is divided by.
 
     Returns
     -------

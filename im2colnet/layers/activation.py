@@ -780,7 +780,7 @@ class GLU(AlongAxis):
     Raises
     ------
     ShapeError
-        If the axis is the batch, or its length is odd.
+        If the input has no such axis, the axis is the batch, or its length is odd.
 
     Notes
     -----

@@ -140,7 +140,7 @@ class Context:
     params, buffers : dict of str to Array
         The layer's parameters, and its state.
     saved : dict of str to Array
-        The arrays that :class:`Needs` requests under this name.
+        The arrays of ``Needs.saved`` (:class:`Needs`), by the same names.
     scratch : dict of str to list of Array
         The scratch memory of each kernel, by the kernel's name.
     grads : dict of str to Array
@@ -256,7 +256,8 @@ class Layer:
         Whether ``forward`` also applies the elementwise function that follows, if ``ctx.activation`` names one.
     stateless : bool
         Whether a pass changes no attribute of the layer, only the context. If so, worker processes may run the layer.
-        Set it in each of your own classes: a class without it is watched for changes and runs on threads.
+        Each of your own classes must set ``stateless = True`` itself: a class without it is watched for changes and
+        runs on threads.
 
     See Also
     --------
@@ -300,7 +301,7 @@ class Layer:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.fixed and name in vars(self) and value is not vars(self)[name]:
             raise FrozenError(
-                f"{name} of a layer cannot be changed, since the layer's shapes depend on it: make a new"
+                f"{name} of a layer cannot be changed, since the layer was built with it: make a new"
                 f" {type(self).__name__}(..., {name}={value!r}), and a new network with it"
             )
         super().__setattr__(name, value)
@@ -409,8 +410,8 @@ class Layer:
     def needs_with_slope(self, x: Shape, y: Shape, dtype: str, backend: Backend, activation: str) -> Needs | None:
         """Return the arrays that training needs if the backward pass also computes the gradient of the next activation.
 
-        Then ``shard_grad_sums``, or ``backward`` if the layer has none, also writes :attr:`Context.dz`, and ``y`` is
-        kept for it. The method is called only for a layer with ``fuses = True``.
+        Then ``shard_grad_sums``, or ``backward`` if the layer needs no sums, also writes :attr:`Context.dz`, and ``y``
+        is kept for it. The method is called only for a layer with ``fuses = True``.
 
         Parameters
         ----------
@@ -498,7 +499,7 @@ class Layer:
         tuple of Array
             a and c, both (C,) float64, or (1,) if they are the same for all channels.
         """
-        raise NotImplementedError(f"{type(self).__name__} is no line for each channel")
+        raise NotImplementedError(f"{type(self).__name__} must define running_line(params, state, xp)")
 
     @classmethod
     def prepares(cls, kind: str) -> bool:
@@ -586,9 +587,10 @@ class Layer:
         return ctx.y
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
-        """Return the forward pass as a list of functions that can be called again: they read ``x`` and write ``ctx.y``.
+        """Return the forward pass as functions without arguments, which read ``x`` and write ``ctx.y``.
 
-        If the layer's class defines this method and not ``forward``, a run makes these calls.
+        If the layer's class defines this method and not ``forward``, a run calls these functions, the same ones in each
+        step.
 
         Parameters
         ----------
@@ -600,7 +602,7 @@ class Layer:
         Returns
         -------
         iterable of callable
-            Functions without arguments, in the order of the calls.
+            The functions, in the order of the calls.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, ctx)")
 
@@ -624,7 +626,7 @@ class Layer:
         return ctx.dx if len(ctx.dxs) == 1 else ctx.dxs
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
-        """Return the backward pass as a list of functions: they write ``ctx.dx`` and ``ctx.grads``.
+        """Return the backward pass as functions without arguments, which write ``ctx.dx`` and ``ctx.grads``.
 
         Parameters
         ----------
@@ -636,7 +638,7 @@ class Layer:
         Returns
         -------
         iterable of callable
-            Functions without arguments, in the order of the calls.
+            The functions, in the order of the calls.
         """
         raise NotImplementedError(f"{type(self).__name__} must define backward(dy, ctx)")
 

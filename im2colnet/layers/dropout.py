@@ -24,7 +24,7 @@ class Dropout(Layer):
     Parameters
     ----------
     p : float
-        Probability, from 0 to less than 1.
+        Probability of being dropped, from 0 to less than 1.
 
     Raises
     ------
@@ -34,7 +34,8 @@ class Dropout(Layer):
     Notes
     -----
     Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting". The dropped
-    values depend only on the trainer's seed, the step and the shard, so they are the same for any number of workers.
+    values depend only on the trainer's seed, the step, the layer and the shard, so they are the same for any number of
+    workers.
 
     Examples
     --------
@@ -88,7 +89,7 @@ class Dropout2d(Dropout):
     Parameters
     ----------
     p : float
-        Probability, from 0 to less than 1.
+        Probability of being dropped, from 0 to less than 1.
 
     Raises
     ------
@@ -123,7 +124,7 @@ class StochasticDepth(Dropout):
     Parameters
     ----------
     p : float
-        Probability, from 0 to less than 1.
+        Probability of being dropped, from 0 to less than 1.
     mode : {"row", "batch"}
         "row" decides for each sample separately, "batch" for all samples of a batch together.
 

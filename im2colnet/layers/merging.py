@@ -185,7 +185,8 @@ def _gradient(
 class Add(Elementwise):
     """Sum of two values, such as the branches of a :class:`Residual`. Each value gets the whole gradient.
 
-    The values have equal shapes, or shapes that can be broadcast. The output has the broadcast shape.
+    The values have the same number of axes and the same batch size. The other axes are equal, or have length 1 in one
+    of the values and are broadcast; the gradient is summed over a broadcast axis.
 
     Raises
     ------
@@ -205,7 +206,8 @@ class Add(Elementwise):
 class Sub(Elementwise):
     """Difference of two values, the first minus the second.
 
-    The values have equal shapes, or shapes that can be broadcast. The output has the broadcast shape.
+    The values have the same number of axes and the same batch size. The other axes are equal, or have length 1 in one
+    of the values and are broadcast.
 
     Raises
     ------
@@ -225,7 +227,8 @@ class Sub(Elementwise):
 class Mul(Elementwise):
     """Product of two values: ``dx₁ = x₂ · dy`` and ``dx₂ = x₁ · dy``, summed where an axis was broadcast.
 
-    The values have equal shapes, or shapes that can be broadcast. The output has the broadcast shape.
+    The values have the same number of axes and the same batch size. The other axes are equal, or have length 1 in one
+    of the values and are broadcast.
 
     Raises
     ------
@@ -245,7 +248,8 @@ class Mul(Elementwise):
 class Div(Elementwise):
     """Quotient of two values, the first divided by the second.
 
-    The values have equal shapes, or shapes that can be broadcast. The output has the broadcast shape.
+    The values have the same number of axes and the same batch size. The other axes are equal, or have length 1 in one
+    of the values and are broadcast.
 
     Raises
     ------
@@ -265,7 +269,8 @@ class Div(Elementwise):
 class Pow(Elementwise):
     """Power of two values, the first raised to the second.
 
-    The values have equal shapes, or shapes that can be broadcast. The output has the broadcast shape.
+    The values have the same number of axes and the same batch size. The other axes are equal, or have length 1 in one
+    of the values and are broadcast.
 
     The power of a negative base is NaN unless the exponent is an integer. Where the base is 0, the gradient of the
     exponent is 0.
@@ -288,7 +293,8 @@ class Pow(Elementwise):
 class Maximum(Elementwise):
     """The larger of two values; where they are equal each gets half of the gradient, as in PyTorch.
 
-    The values have equal shapes, or shapes that can be broadcast. The output has the broadcast shape.
+    The values have the same number of axes and the same batch size. The other axes are equal, or have length 1 in one
+    of the values and are broadcast.
 
     Raises
     ------
@@ -308,7 +314,8 @@ class Maximum(Elementwise):
 class Minimum(Elementwise):
     """The smaller of two values; where they are equal each gets half of the gradient, as in PyTorch.
 
-    The values have equal shapes, or shapes that can be broadcast. The output has the broadcast shape.
+    The values have the same number of axes and the same batch size. The other axes are equal, or have length 1 in one
+    of the values and are broadcast.
 
     Raises
     ------
@@ -330,8 +337,8 @@ class WithConstant(Layer):
     """A function of each number and a constant, such as ``x - mean`` or ``scale * x``.
 
     The constant is saved as part of the state, under the name ``constant``, and training does not change it. In
-    evaluation mode a convolution before the layer computes ``+``, ``-``, ``*`` and ``/`` too, if the constant is one
-    number or has one number for each channel. Input and output have the same shape.
+    evaluation mode a convolution before the layer also computes ``x + c``, ``x - c``, ``c - x``, ``x * c`` and
+    ``x / c``, if the constant c is one number or has one number for each channel. Input and output have the same shape.
 
     Parameters
     ----------

@@ -324,13 +324,13 @@ class BatchNorm2d(BatchNorm):
         Whether to keep running statistics. With False the statistics of the batch are used in evaluation too, so a
         prediction depends on the other images of its batch.
     bias : bool
-        Whether to learn a ``bias`` too.
+        Whether to learn a ``bias`` beside the ``weight``.
 
     Raises
     ------
     ShapeError
         If an argument is out of range; when a network runs, also if the number of channels differs, or if a channel has
-        only one number in training.
+        only one number and the statistics of the batch are used.
 
     Notes
     -----
@@ -371,7 +371,7 @@ class BatchNorm1d(BatchNorm):
     track_running_stats : bool
         Whether to keep running statistics.
     bias : bool
-        Whether to learn a ``bias`` too.
+        Whether to learn a ``bias`` beside the ``weight``.
 
     Raises
     ------
@@ -534,7 +534,7 @@ class GroupNorm(ByChannels):
     affine : bool
         Whether to learn a ``weight`` and, unless ``bias`` is False, a ``bias``.
     bias : bool
-        Whether to learn a ``bias`` too.
+        Whether to learn a ``bias`` beside the ``weight``.
 
     Raises
     ------
@@ -584,8 +584,8 @@ class InstanceNorm2d(RunningNorm, ByChannels):
     """2-D instance normalization: normalize each channel of each image.
 
     ``y = weight · (x - mean) / √(var + eps) + bias``, with the mean and (biased) variance of one channel of one image.
-    The result is the same in training and evaluation, unless running statistics are kept: evaluation uses them. Input
-    and output are images (N, num_features, H, W).
+    The result is the same in training and evaluation, unless the layer keeps running statistics, which evaluation then
+    uses. Input and output are images (N, num_features, H, W).
 
     Parameters
     ----------
@@ -602,13 +602,13 @@ class InstanceNorm2d(RunningNorm, ByChannels):
     track_running_stats : bool
         Whether to keep running statistics; by default False, as in PyTorch.
     bias : bool
-        Whether to learn a ``bias`` too.
+        Whether to learn a ``bias`` beside the ``weight``.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network runs, also if the number of channels differs, or the images have
-        only one pixel.
+        If an argument is out of range; when a network runs, also if the number of channels differs, or if images have
+        only one pixel and the running statistics are not used.
 
     Notes
     -----
@@ -745,7 +745,7 @@ class LayerNorm(OverLastAxes):
     elementwise_affine : bool
         Whether to learn a ``weight`` of that shape and, unless ``bias`` is False, a ``bias``.
     bias : bool
-        Whether to learn a ``bias`` too.
+        Whether to learn a ``bias`` beside the ``weight``.
 
     Raises
     ------

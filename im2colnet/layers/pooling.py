@@ -129,9 +129,9 @@ class AvgPool2d(Layer):
     ceil_mode : bool
         Whether to round the output's size up, so that the last window may reach beyond the padding.
     count_include_pad : bool
-        Whether the mean of a window counts the padding.
+        Whether the padding counts in the number that the sum of a window is divided by.
     divisor_override : int, optional
-        Number that the sum of a window is divided by, in place of the number of its pixels.
+        Number that the sum of a window is divided by, in place of the number of its pixels; at least 1.
     dilation : int or (height, width)
         Spacing between the pixels that a window reads; PyTorch's layer does not have this argument.
 
@@ -207,7 +207,7 @@ class LPPool2d(Layer):
     kernel_size, stride : int or (height, width)
         Size of the window and its step, in pixels. The stride defaults to the kernel size.
     ceil_mode : bool
-        Whether to round the output's size up, so that the last window may reach beyond the padding.
+        Whether to round the output's size up, so that the last window may reach beyond the image.
 
     Raises
     ------
@@ -400,8 +400,7 @@ class AdaptiveAvgPool2d(Adaptive):
     """Adaptive average pooling to an output of a given size.
 
     Maps images (N, C, H, W) to (N, C, OH, OW). The windows are as equal as possible, and may overlap by a row or a
-    column.
-    With ``output_size=1`` it is :class:`GlobalAvgPool2d`.
+    column. With ``output_size=1`` the layer is :class:`GlobalAvgPool2d`.
 
     Parameters
     ----------
@@ -580,9 +579,9 @@ class AvgPool1d(OneRow, AvgPool2d):
     ceil_mode : bool
         Whether to round the output's size up, so that the last window may reach beyond the padding.
     count_include_pad : bool
-        Whether the mean of a window counts the padding.
+        Whether the padding counts in the number that the sum of a window is divided by.
     divisor_override : int, optional
-        Number that the sum of a window is divided by, in place of the number of its positions.
+        Number that the sum of a window is divided by, in place of the number of its positions; at least 1.
     dilation : int
         Spacing between the positions that a window reads; PyTorch's layer does not have this argument.
 

@@ -291,10 +291,11 @@ class Resize(Resampling):
     cubic_coeff_a : float
         The constant a of cubic convolution (Keys 1981).
     exclude_outside : bool
-        Whether pixels outside of the image have weight 0; otherwise they have the values of the image's outermost
-        pixels.
+        For "linear" and "cubic": whether pixels outside of the image have weight 0; otherwise they have the values of
+        the image's outermost pixels.
     antialias : bool
-        Whether, in downsampling, all pixels of the input contribute, weighted by their distance in the output's pixels.
+        For "linear" and "cubic": whether to make the filter wider if the image becomes smaller, so that every pixel of
+        the input contributes to the output.
 
     Raises
     ------

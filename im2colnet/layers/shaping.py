@@ -354,7 +354,7 @@ class ChannelShuffle(Exchange):
     Raises
     ------
     ShapeError
-        When a network is used, if ``groups`` does not divide the channels.
+        When a network runs, if ``groups`` does not divide the number of channels.
 
     Notes
     -----
@@ -753,8 +753,8 @@ class CircularPad2d(Repeating):
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
-        Number of pixels on all sides, or on each side, at most the image's width and height. A negative number removes
-        pixels before the image is repeated.
+        Number of pixels on all sides, or on each side, at most the width and height of the repeated image. A negative
+        number removes pixels before the image is repeated.
 
     Raises
     ------
@@ -964,7 +964,8 @@ class Slice(Layer):
     dim : int
         The axis: 1 is the axis of the channels or features. The batch axis, 0, is not allowed.
     start, stop : int or None
-        First index, and the index after the last. Negative numbers count from the end.
+        The first index, and the index before which the slice stops. Negative numbers count from the end; None means the
+        end of the axis.
     step : int
         Any integer except 0.
 

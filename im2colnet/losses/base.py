@@ -38,7 +38,7 @@ class Loss:
     {'loss': 2.5}
     """
 
-    #: the names of the metrics that :meth:`__call__` sums beside the loss; their means over the samples are reported
+    #: the names of the metrics that :meth:`__call__` sums beside the loss; their means are reported by these names
     metrics: ClassVar[tuple[str, ...]] = ()
     #: whether the loss is for networks with several outputs: then it gets tuples of shapes, arrays and labels
     several_outputs: ClassVar[bool] = False
@@ -56,7 +56,7 @@ class Loss:
         Parameters
         ----------
         labels : array_like, (N, ...)
-            The argument of :meth:`im2colnet.Trainer.step`, or a data set's ``labels``.
+            The argument ``labels`` of :meth:`im2colnet.Trainer.step`, or a data set's ``labels``.
         output_shape : tuple of int, (N, ...)
             The shape of the network's output for these N samples, batch first.
 
@@ -137,7 +137,7 @@ class Loss:
         divisor : number
             The divisor of the sum of the loss.
         counted : int, or a sequence with a number for each of ``metrics``
-            The number of elements that the metrics count.
+            The divisor of the sum of each metric: the number of elements that it counts.
         """
         n = len(targets[0] if self.several_outputs else targets)
         return n, n

@@ -41,7 +41,7 @@ class BCEWithLogitsLoss(ElementwiseLoss):
     DTypeError
         In training, if targets are not numbers.
     NonFiniteError
-        In training, if targets hold NaN.
+        In training, if targets hold NaN or infinity.
 
     Examples
     --------

@@ -211,7 +211,8 @@ class CrossEntropyLoss(ClassLoss):
     Parameters
     ----------
     weight : (classes,) sequence of float, optional
-        The weight of each class. The divisor of the mean is the sum of the weights of the labels.
+        The weight of each class. The divisor of the mean is the sum of the weights of the labels; for probabilities it
+        is the number of images or pixels.
     ignore_index : int
         A label that is ignored in the loss and the accuracy. A batch that has only this label has the loss 0.
     reduction : {"mean", "sum"}

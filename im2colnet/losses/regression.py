@@ -202,11 +202,11 @@ def _huber(xp: Any, difference: Array, delta: float) -> Array:
 
 
 class SmoothL1Loss(DifferenceLoss):
-    """The Huber loss over ``beta``: its slope is 1 for large differences (Girshick 2015, arXiv:1504.08083, equation 3).
+    """Smooth L1 loss: the Huber loss divided by ``beta`` (Girshick 2015, arXiv:1504.08083, equation 3).
 
     It is the mean, over the batch and all elements of a sample, of ``d²/(2 beta)`` of the difference ``d`` where
-    ``|d|`` is less than ``beta``, and of ``|d| - beta/2`` beyond. With ``beta=0`` it is the L1 loss. Targets are as for
-    :class:`MSELoss`.
+    ``|d|`` is less than ``beta``, and of ``|d| - beta/2`` beyond. Its slope is 1 for large differences. With ``beta=0``
+    it is the L1 loss. Targets are as for :class:`MSELoss`.
 
     Parameters
     ----------

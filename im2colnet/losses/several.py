@@ -25,7 +25,7 @@ class SumLoss(Loss):
     losses : sequence of Loss
         The losses, one for each output, in the order of ``outputs``; two or more.
     weights : sequence of float, optional
-        The weight of each loss; by default 1.
+        The weight of each loss, at least 0; by default 1.
 
     Raises
     ------

@@ -35,8 +35,8 @@ def unet(classes: int = 2, in_channels: int = 1, input_size: Size = 64, width: i
 
     Unlike in the paper, the convolutions are padded, so that input and output have the same size, and are followed by
     batch norm. The network takes images (N, in_channels, H, W) whose height and width are multiples of 2^depth, and
-    returns scores (N, classes, H, W): for :class:`~im2colnet.CrossEntropyLoss` with a class for each pixel, or with
-    ``classes=1`` for :class:`~im2colnet.BCEWithLogitsLoss` or :class:`~im2colnet.DiceLoss`.
+    returns scores (N, classes, H, W): for :class:`~im2colnet.CrossEntropyLoss` or :class:`~im2colnet.DiceLoss` with a
+    class for each pixel, or with ``classes=1`` for :class:`~im2colnet.BCEWithLogitsLoss`.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def unet(classes: int = 2, in_channels: int = 1, input_size: Size = 64, width: i
     input_size : int, or (int, int)
         Height and width of the images in pixels; one number is both.
     width : int
-        The number of filters at full resolution, 64 in the paper; each lower level has twice as many.
+        The number of filters at full resolution, 64 in the paper; each level has twice as many as the level above it.
     depth : int
         The number of levels below full resolution.
 

@@ -74,7 +74,7 @@ class Model:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The names of the arguments that other models do not have."""
+        """The names of the arguments after ``classes``, ``in_channels`` and ``input_size``."""
         return tuple(inspect.signature(self.build).parameters)[3:]
 
 
@@ -134,7 +134,7 @@ def model(recipe: Recipe, smallest: int) -> Callable[[Callable[P, N]], Callable[
 
 
 def make(name: str, classes: int, in_channels: int, input_size: Size, **arguments: Any) -> Network:
-    """Build the model of that name.
+    """Build the model with this name.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def make(name: str, classes: int, in_channels: int, input_size: Size, **argument
     Raises
     ------
     ShapeError
-        If there is no such model, or it cannot take images of that size.
+        If there is no such model, or it cannot take images of this size.
 
     Examples
     --------

@@ -28,8 +28,8 @@ class Optimizer:
     Parameters
     ----------
     lr : float, Schedule, or callable
-        The learning rate: a number, or a callable that returns the rate of each step, with the arguments of
-        :class:`Schedule`. Checkpoints can hold numbers and schedules, but no other callables.
+        The learning rate: a number, or a callable that takes the arguments of a :class:`Schedule` and returns the rate
+        of the step. Checkpoints can hold numbers and schedules, but no other callables.
 
     Raises
     ------

@@ -11,7 +11,7 @@ def decay_weights_only(net: Any) -> dict[str, dict[str, Any]]:
     """Return parameter groups without weight decay for biases and for the weights of normalization layers.
 
     A bias, or the scale of a normalization layer, has one number for each channel; weight decay would only move it away
-    from the best value (He et al. 2019, arXiv:1812.01187, section 3.1).
+    from the value that suits the data (He et al. 2019, arXiv:1812.01187, section 3.1).
 
     Parameters
     ----------

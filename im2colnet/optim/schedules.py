@@ -349,7 +349,7 @@ class OneCycleLR(Schedule):
     steps : int, optional
         The length of the schedule in steps; by default the length of the training.
     pct_start : float
-        The fraction of the steps in which the learning rate grows.
+        The fraction of the steps in which the learning rate grows, at most 1, or 0.5 with ``three_phase``.
     anneal_strategy : {"cos", "linear"}
         The shape of the curve: half a cosine, or a straight line.
     div_factor, final_div_factor : float
@@ -477,14 +477,14 @@ class ReduceLROnPlateau(Schedule):
     patience : int
         The number of epochs without an improvement that are allowed; after one more such epoch the learning rate falls.
     threshold : float
-        The smallest improvement: a value must be better than the best value by this fraction of it, or by this number
-        with ``threshold_mode="abs"``.
+        The smallest improvement: a value must be better than the best value by more than this fraction of it, or by
+        more than this number with ``threshold_mode="abs"``.
     threshold_mode : {"rel", "abs"}
         Whether ``threshold`` is a fraction of the best value or an absolute number.
     cooldown : int
         The number of epochs after a change of the learning rate in which epochs without an improvement are not counted.
     min_lr : float
-        The lowest learning rate.
+        The learning rate does not fall below this number.
     monitor : str, optional
         The key of the monitored value in the history, such as "validation_accuracy" (with ``mode="max"``). The default
         is "validation_loss", or "loss" without validation data.
