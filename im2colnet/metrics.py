@@ -592,7 +592,7 @@ def _compared(outputs: Any, targets: Any, ignore_index: int) -> tuple[np.ndarray
     guesses, labels = guesses[kept].astype(np.int64), wanted[kept].astype(np.int64)
     low = min(labels.min(initial=0), guesses.min(initial=0))
     if low < 0:
-        raise ShapeError(f"classes are counted from 0, got {low}; a target that does not count is the ignore_index")
+        raise ShapeError(f"classes are integers from 0, got {low}; to ignore a target, give its value as ignore_index")
     most = int(max(labels.max(initial=-1), guesses.max(initial=-1))) + 1
     if classes and most > classes:
         raise ShapeError(f"targets must be 0 to {classes - 1} for {classes} network outputs, got {most - 1}")

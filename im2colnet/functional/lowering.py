@@ -43,7 +43,7 @@ def unfold(
     See Also
     --------
     fold : The adjoint.
-    conv2d : Equal to ``weight.reshape(F, -1) @ unfold(input, ...)``, except for the shape.
+    conv2d : Without bias and groups equal to ``weight.reshape(F, -1) @ unfold(input, ...)``, except for the shape.
 
     Examples
     --------

@@ -158,7 +158,7 @@ class MatMul(Layer):
         ):
             raise ShapeError(
                 f"the shapes {first} @ {second} do not fit: the last two axes of both must be matrices (M, K) and"
-                " (K, P), and those before equal, or 1 in one of them"
+                " (K, P), and the other axes must be equal, or 1 in one of them"
             )
         return internal_shape((*map(max, pairs), first[-2], second[-1]), first[0])
 
