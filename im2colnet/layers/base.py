@@ -208,7 +208,7 @@ class Context:
         return self.dxs[0]
 
     def prepared(self, name: str, given: tuple[Any, ...], make: Callable[[], Iterable[Call]]) -> list[Call]:
-        """Return what ``make`` returns, made once for these objects: calls that depend on arrays of the run."""
+        """Return the calls that ``make`` returns. ``make`` is called again only if other objects are ``given``."""
         made: dict[str, tuple[tuple[Any, ...], list[Call]]] = vars(self).setdefault("_prepared", {})
         if name not in made or any(map(is_not, made[name][0], given)):
             made[name] = given, list(make())
@@ -287,7 +287,7 @@ class Layer:
     skips_frozen: ClassVar[bool] = False
     #: the parameters and the state that are frozen; set in a copy of the layer, which training runs in its place
     skipped: frozenset[str] = frozenset()
-    #: arguments of the constructor that later changes do not reach, so that they are refused
+    #: arguments of the constructor that are read only once, so a later change raises a FrozenError
     fixed: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -307,7 +307,7 @@ class Layer:
         super().__setattr__(name, value)
 
     def _set(self, **values: Any) -> None:
-        """Write arguments of the constructor as they are meant, while it runs."""
+        """Set checked and converted arguments of the constructor, while it runs."""
         vars(self).update(values)
 
     def __repr__(self) -> str:
@@ -322,7 +322,7 @@ class Layer:
         return self.batch_sums > 0 and (training or self.sums_in_evaluation)
 
     def is_line(self, channels: int) -> bool:
-        """Return whether the layer is a line for each of these channels when it evaluates, as ``running_line`` says."""
+        """Return whether the layer computes the line of ``running_line`` for each channel in evaluation mode."""
         return self.keeps("running_line") and not self.joins_batch(training=False)
 
     def learns(self, name: str) -> bool:
@@ -503,39 +503,39 @@ class Layer:
 
     @classmethod
     def prepares(cls, kind: str) -> bool:
-        """Whether a pass, "forward" or "backward", is what ``prepare_forward`` or ``prepare_backward`` says.
+        """Return whether a run uses ``prepare_forward`` or ``prepare_backward`` for a pass, "forward" or "backward".
 
-        It is not in a class that is derived from one that prepares, and defines the pass itself.
+        It does not if a derived class defines the pass itself.
         """
         return cls._first(kind, f"prepare_{kind}") == f"prepare_{kind}"
 
     @classmethod
     def keeps(cls, name: str) -> bool:
-        """Whether what a class says by ``fuses``, ``band`` or ``absorb`` holds for its forward pass.
+        """Return whether ``fuses``, ``band`` or ``absorb`` of a class is valid for its forward pass.
 
-        It does not in a class that is derived from it and defines the forward pass anew, which need not know of it.
+        It is not if a derived class defines the forward pass again, but not this attribute or method.
         """
         return cls._first(name, "forward", "prepare_forward") == name
 
     @classmethod
     def keeps_backward(cls, name: str) -> bool:
-        """Whether what a class says by ``skips_frozen`` holds for its backward pass.
+        """Return whether ``skips_frozen`` of a class is valid for its backward pass.
 
-        As for :meth:`keeps`, it does not in a class that is derived from it and defines the backward pass anew.
+        As for :meth:`keeps`, it is not if a derived class defines the backward pass again, but not this attribute.
         """
         return cls._first(name, "backward", "prepare_backward") == name
 
     @classmethod
     def joins_slope(cls) -> bool:
-        """Whether what a class says by ``needs_with_slope`` holds for its backward pass, as for :meth:`keeps`."""
+        """Return whether ``needs_with_slope`` of a class is valid for its backward pass, as for :meth:`keeps`."""
         passes = "shard_grad_sums", "backward", "prepare_backward"
         return cls._first("needs_with_slope", *passes) == "needs_with_slope"
 
     @classmethod
     def _first(cls, *names: str) -> str | None:
-        """Return which of several names the class, or else the nearest class that it derives from, defines.
+        """Return the first of several names that the class defines, or else the nearest of its base classes.
 
-        What this base class defines says nothing of a layer: None then.
+        Definitions in this class, ``Layer``, do not count; the result is None if there is no other one.
         """
         derived = cls.__mro__[: cls.__mro__.index(Layer)]
         return next((name for base in derived for name in names if name in vars(base)), None)
@@ -742,10 +742,10 @@ def as_rows(x: Array) -> Array:
 
 
 class OneRow(Layer):
-    """What makes a layer of images one of sequences (N, C, L): each sequence is an image of one row.
+    """Mixin that turns a layer of images into one of sequences (N, C, L): each sequence is an image of one row.
 
-    It stands before the layer of images among the base classes, and shows it views of the sequences' arrays: (C, L, N)
-    lies in memory as the rows (1, C, L, N) do, and a weight (F, C/G, K) as (F, C/G, 1, K).
+    It comes before the layer of images in the list of base classes, and gives it views of the sequences' arrays:
+    (C, L, N) lies in memory as the rows (1, C, L, N) do, and a weight (F, C/G, K) as (F, C/G, 1, K).
     """
 
     axes: ClassVar[int] = 1

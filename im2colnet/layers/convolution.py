@@ -34,7 +34,7 @@ from im2colnet.window import make_output_padding, make_window
 __all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
 
 
-#: what pads the images of a convolution that is not to see zeros around them, by ``padding_mode``
+#: the layer that pads the images of a convolution, by ``padding_mode``; "zeros" needs none
 BORDERS: dict[str, type[Padding]] = {
     "reflect": ReflectionPad2d,
     "replicate": ReplicationPad2d,
@@ -56,7 +56,7 @@ class Filters(Layer):
     padding_mode: str
     init: str
     axes: ClassVar[int] = 2  #: of an image
-    filters: slice = slice(None)  #: those of all filters that it makes
+    filters: slice = slice(None)  #: the filters that the layer computes, of all filters in the weight
     fixed: ClassVar[frozenset[str]] = frozenset(
         {
             "in_channels",

@@ -1,6 +1,6 @@
 """Functions of two values, or of a value and a constant, by broadcasting along the axes of length 1; concatenation.
 
-Where one of them is asked by a shape ``x``, this is the tuple of the shapes of all its inputs.
+If a layer has several inputs, an argument ``x`` that is a shape is the tuple of the shapes of all inputs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Slope(NamedTuple):
 class Operation(NamedTuple):
     """A function y of two numbers, as calls that allocate nothing."""
 
-    sign: str  #: what stands between the two in errors
+    sign: str  #: the sign between the two shapes in error messages
     value: str  #: the name of the array module's function
     slopes: tuple[Slope, Slope]
 
@@ -105,7 +105,7 @@ UNCHANGED = Slope(_unchanged)
 BY_OTHER = Slope(_times_other, frozenset({"other"}))
 OF_LARGER = Slope(partial(_of_winner, "greater"), BOTH, spare=1)
 OF_SMALLER = Slope(partial(_of_winner, "less"), BOTH, spare=1)
-#: functions of two numbers a and b; the first slope is that with respect to a
+#: functions of two numbers a and b; the first slope is the one with respect to a
 OPERATIONS = {
     "add": Operation("+", "add", (UNCHANGED, UNCHANGED)),
     "sub": Operation("-", "subtract", (UNCHANGED, Slope(_negative))),

@@ -152,7 +152,7 @@ class RunningNorm(Layer):
 
 @dataclass(eq=False, repr=False)
 class BatchNorm(RunningNorm):
-    """What the layers that normalize over the batch have in common."""
+    """Base of the layers that normalize over the batch."""
 
     num_features: int
     eps: float = 1e-5
@@ -414,20 +414,20 @@ class Division(NamedTuple):
 
     @property
     def statistics(self) -> Shape:
-        """Shape of what there is one of for each set."""
+        """Shape of the statistics, with one number for each set."""
         return tuple(1 if axis in self.over else n for axis, n in enumerate(self.shape))
 
     @property
     def members(self) -> int:
-        """Numbers in a set."""
+        """The number of elements in a set."""
         return prod(self.shape[axis] for axis in self.over)
 
 
 class WithinSample(Layer):
-    """What normalizes sets of numbers, each of one sample: ``y = (x - mean) / √(var + eps) · weight + bias``.
+    """Base of the layers that normalize numbers of one sample: ``y = (x - mean) / √(var + eps) · weight + bias``.
 
-    With ``centres`` False there is no mean, and the mean square is in place of the variance. The backward pass keeps
-    the statistics alone, and normalizes x again.
+    With ``centres`` False no mean is subtracted, and the mean square replaces the variance. Only the statistics are
+    kept for the backward pass, which normalizes x again.
     """
 
     centres: ClassVar[bool] = True

@@ -333,8 +333,9 @@ class GlobalAvgPool2d(Layer):
 class Adaptive(Layer):
     """Base of the pooling layers whose output has a given size.
 
-    Output i of O along an axis of length L is of the pixels from ``floor(i·L/O)`` to ``ceil((i+1)·L/O)``. Where O
-    divides L these are the windows of an ordinary pooling, which does it; else windows overlap, and differ in size.
+    Output i of O along an axis of length L is computed from the pixels from ``floor(i·L/O)`` to ``ceil((i+1)·L/O)``. If
+    O divides L, these are the windows of an ordinary pooling, and the layer uses it; otherwise windows may overlap and
+    differ in size.
     """
 
     output_size: Any
@@ -674,10 +675,10 @@ def shares(length: int, outputs: int) -> Iterator[slice]:
 
 @dataclass(eq=False, repr=False)
 class Reduction(Layer):
-    """Base of the layers that make one number of each sample's numbers along one axis or several.
+    """Base of the layers that reduce one axis or several axes of each sample to one number.
 
-    ``dim`` is an axis or several, as users see them, any but the batch; ``keepdim`` says whether they stay, with the
-    length 1.
+    ``dim`` is one axis or several axes, as users see them, but not the batch. ``keepdim`` is whether the output keeps
+    them, with length 1.
     """
 
     dim: Any

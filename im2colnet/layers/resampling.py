@@ -79,13 +79,13 @@ def weights_at(
     places : (P,) array
     n : int
     weight : callable
-        Of an array of distances, in pixels.
+        Function of an array of distances, in pixels.
     reach : int
-        From which distance on the weight is 0.
+        The distance from which on the weight is 0.
     density : float
-        By what distances are multiplied: less than 1 so that an image that becomes smaller is a mean of all its pixels.
+        Factor of the distances. It is less than 1 if an image becomes smaller, so that all its pixels have a weight.
     inside_alone : bool
-        Whether pixels outside have no weight; else they show what the outermost pixel does.
+        Whether pixels outside have weight 0; otherwise they have the value of the outermost pixel.
     """
     from im2colnet.host import np
 
@@ -247,7 +247,7 @@ class Upsample(Resampling):
         return weights_at(places, n, partial(cubic, a=-0.75), REACH["cubic"])
 
 
-#: of a place in pixels, which pixel is shown: as ONNX calls it
+#: functions that round a position to a pixel, by ONNX's names
 ROUNDINGS: dict[str, Callable[[Any, Any], Any]] = {
     "round_prefer_floor": lambda np, place: np.ceil(place - 0.5),
     "round_prefer_ceil": lambda np, place: np.floor(place + 0.5),

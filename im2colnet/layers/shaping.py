@@ -456,7 +456,7 @@ class Padding(Layer):
             wanted = "an integer, or four of them, (left, right, top, bottom)"
             raise ShapeError(f"padding must be {wanted}, got {self.padding!r}") from None
         self.sides = (top, bottom), (left, right)
-        #: the axes that are padded of arrays as the library stores them, and how
+        #: the padded axes of arrays in the library's layout, with their padding
         self.along: Sequence[tuple[int, Sides]] = [(0, self.sides[0]), (2, self.sides[1])]
 
     def check_axis(self, what: str, sides: Sides, length: int) -> None:
@@ -496,12 +496,12 @@ class Padding(Layer):
         return []
 
     def fold(self, dy: Array, dx: Array, scratch: list[Array], xp: Any) -> Iterator[Call]:
-        """Write the gradient of the images, the sum over the places that show a pixel: what is adjoint to ``pad``."""
+        """Write the gradient of the images, summed over the places that show a pixel: the adjoint of ``pad``."""
         raise NotImplementedError
 
 
 def _inside(sides: Sides, length: int) -> Part:
-    """Return where the image lies in the output along an axis, and what of it."""
+    """Return the places of the image in the output along an axis, and the pixels of the image that lie there."""
     before, after = sides
     first, last = max(-before, 0), length - max(-after, 0)
     start = max(before, 0)
@@ -509,7 +509,7 @@ def _inside(sides: Sides, length: int) -> Part:
 
 
 def _outside(part: slice) -> tuple[slice, slice]:
-    """Return what is before and behind a part of an axis."""
+    """Return the places before and behind a part of an axis."""
     return slice(part.start), slice(part.stop, None)
 
 
@@ -609,11 +609,11 @@ class Repeating(Padding):
     """Base of the paddings that show pixels of the image."""
 
     def _around(self, before: int, after: int, kept: slice, length: int) -> tuple[slice, slice]:
-        """Return the pixels of an axis that are shown before and behind what is kept of it: as many, or one for all."""
+        """Return the pixels that are shown before and behind the kept pixels: one for each place, or one for all."""
         raise NotImplementedError
 
     def _parts(self, sides: Sides, length: int) -> tuple[Part, Part, Part]:
-        """Return the inside of the output along an axis, and what is before and behind it."""
+        """Return the inside of the output along an axis, and the places before and behind it."""
         places, kept = _inside(sides, length)
         before, after = (max(side, 0) for side in sides)
         first, last = self._around(before, after, kept, length)
@@ -778,7 +778,7 @@ class CircularPad2d(Repeating):
         return slice(kept.stop - before, kept.stop), slice(kept.start, kept.start + after)
 
 
-#: how padding may look, by its name in PyTorch
+#: the layers that pad, by PyTorch's names of the modes
 MODES: dict[str, Callable[[float], Padding]] = {
     "constant": lambda value: ConstantPad2d(0, value),
     "reflect": lambda value: ReflectionPad2d(0),
