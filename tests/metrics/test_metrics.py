@@ -123,7 +123,7 @@ def test_the_report_of_the_classes():
             ic.ShapeError,
             "0 to 1 for 2 network outputs, got 2",
         ),
-        (metrics.accuracy, (np.zeros((3, 2)), np.array([0, 1, -1])), ic.ShapeError, "counted from 0, got -1"),
+        (metrics.accuracy, (np.zeros((3, 2)), np.array([0, 1, -1])), ic.ShapeError, "integers from 0, got -1"),
         (
             metrics.confusion_matrix,
             (np.arange(3), np.arange(3), 2),
