@@ -1,10 +1,12 @@
 """Print the notes of a version: ``python .ci/release_notes.py 0.2.0``.
 
-Its section of CHANGELOG.md, unless a version in the files is another one or the changelog has no such section.
+The notes are the version's section of CHANGELOG.md. Links to files lead to the repository at the version's tag. It is an
+error if a version in the files is another one, or if the changelog has no such section.
 """
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,4 +22,6 @@ sections = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 notes = [section for section in sections if section.startswith(f"{version} (")]
 if len(notes) != 1 or not re.match(r"\S+ \(\d{4}-\d\d-\d\d\)\n", notes[0]):
     sys.exit(f"CHANGELOG.md has {len(notes)} sections that begin with '## {version} (', and one with a date is needed")
-print(notes[0].partition("\n")[2].strip())
+address = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Source"]
+files = re.compile(r"\]\((?!https?://|#)([^)\s]+)\)")
+print(files.sub(rf"]({address}/blob/v{version}/\1)", notes[0].partition("\n")[2].strip()))

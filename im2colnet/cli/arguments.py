@@ -135,7 +135,10 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     add_data(parser, "digits, if --model is not given", " that gives the image size and the number of classes")
     add_model(parser)
     parser.add_argument(
-        "--checkpoint", type=text, metavar="CHECKPOINT", help="report on the network of this checkpoint instead"
+        "--checkpoint",
+        type=text,
+        metavar="CHECKPOINT",
+        help="report on the network of this checkpoint, or of this run folder, instead",
     )
     parser.add_argument(
         "--input-shape", type=image_shape, metavar="C,H,W", help="channels, height and width of an image"

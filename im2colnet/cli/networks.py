@@ -8,7 +8,7 @@ from typing import NamedTuple
 from im2colnet import models
 from im2colnet.cli.arguments import UsageError, models_with
 from im2colnet.cli.data import check_folder, load_data
-from im2colnet.cli.run_folder import RunRecord
+from im2colnet.cli.run_folder import RunRecord, checkpoint_of
 from im2colnet.datasets.dataset import Dataset
 from im2colnet.datasets.inputs import Inputs
 from im2colnet.errors import DataError, NonFiniteError, ShapeError
@@ -42,8 +42,9 @@ def find_subject(args: argparse.Namespace) -> Subject:
         raise UsageError("--checkpoint already names the network: leave out --model, --data, --folder and --width")
     check_folder(args)
     if args.checkpoint:
-        trainer, record = Trainer.load(args.checkpoint), RunRecord.beside(args.checkpoint)
-        name, net, optimizer, loss = args.checkpoint, trainer.net, trainer.optimizer, trainer.loss
+        name = checkpoint_of(args.checkpoint)
+        trainer, record = Trainer.load(name), RunRecord.beside(name)
+        net, optimizer, loss = trainer.net, trainer.optimizer, trainer.loss
         batch_size = record.batch_size if record else 64
     else:
         if args.data or not (args.model or shape):

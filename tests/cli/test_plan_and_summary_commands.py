@@ -17,6 +17,7 @@ def test_reports_of_a_network(run, trained, command):
         (("--model", "vgg8", "--data", "digits"), "vgg8", [1, 8, 8]),
         (("--model", "resnet18", "--input-shape", "3,64,64"), "resnet18", [3, 64, 64]),
         (("--checkpoint", trained), str(trained), [1, 8, 8]),
+        (("--checkpoint", trained.parent), str(trained), [1, 8, 8]),
     ]:
         report = json.loads(run(command, *arguments, "--json")[0])
         assert report["network"] == name

@@ -40,6 +40,9 @@ def test_the_notes_of_a_release_are_its_section_of_the_changelog():
     assert done.returncode == 0, done.stderr
     assert "### Added" in done.stdout
     assert "## " not in re.sub("^### .*$", "", done.stdout, flags=re.MULTILINE)
+    source = tomllib.loads(text("pyproject.toml"))["project"]["urls"]["Source"]
+    assert f"({source}/blob/v{ic.__version__}/docs/upgrade.md)" in done.stdout
+    assert re.findall(r"\]\((?!https://)", done.stdout) == []
     assert f"from 0.1 to {ic.__version__[:3]}" in text("docs/upgrade.md").lower()
 
 
