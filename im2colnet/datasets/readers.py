@@ -71,8 +71,8 @@ def load(
           The names of IDX files may end in `.gz`, and may have `.` instead of `-` before `idx`.
         - the path of an `.npz` file with the arrays `x_train`, `y_train`, `x_test` and `y_test`, as in Keras, or
           `images` and `labels`. Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with 1, 3 or 4 channels; training
-          and test images must have the same scale (see `im2colnet.inputs`). An array `classes` of strings
-          names the classes; without it there must not be more classes than images.
+          and test images must have the same scale (see :class:`Inputs`). An array `classes` of strings names the
+          classes; without it there must not be more classes than images.
         - the path of a folder with a folder of pictures for each class: see :func:`from_folder`.
         - the path of a `.csv` file with a picture's file and its label in each line: see :func:`from_csv`.
     folder : str or path, optional
