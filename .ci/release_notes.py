@@ -1,7 +1,7 @@
 """Print the notes of a version: ``python .ci/release_notes.py 0.2.0``.
 
-The notes are the version's section of CHANGELOG.md. Links to files lead to the repository at the version's tag. It is an
-error if a version in the files is another one, or if the changelog has no such section.
+The notes are the version's section of CHANGELOG.md. Links to files lead to the repository at the version's tag. It is
+an error if a version in the files is another one, or if the changelog has no such section.
 """
 
 import re
