@@ -1,6 +1,6 @@
 #!/bin/bash
 # A training on several machines of a cluster with Slurm: sbatch docs/slurm/train.sh --data pictures --epochs 100
-# The job may be preempted, reach its time limit or lose a machine: it is put into the queue again, and goes on exactly.
+# The job may be preempted, reach its time limit or lose a machine: it is queued again, and resumes exactly.
 #SBATCH --job-name=im2colnet
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

@@ -201,7 +201,7 @@ def take_folder(
         if not (resumed and same and there.samefile(resumed)):
             again = shlex.join(["im2colnet", "train", *option("--resume", there)])
             raise CheckpointError(
-                f"{folder} is the folder of another run: to go on with that,\n  {again}\nor give another --out"
+                f"{folder} is the folder of another run: to resume that run,\n  {again}\nor give another --out"
             )
         record.write(folder)
         return folder

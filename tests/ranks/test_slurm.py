@@ -100,7 +100,7 @@ def test_a_job_that_is_preempted_goes_on_exactly(tmp_path):
     with Turn(tmp_path, 2, *TRAIN) as turn:
         turn.preempt(run / "checkpoint.safetensors", 2)
         turn.ends(143)
-        assert "to go on exactly there" in turn.text()
+        assert "to resume exactly there" in turn.text()
     assert (tmp_path / "scontrol").read_text() == "requeue 7\n"
     assert (tmp_path / "srun").read_text() == "--mpi=pmix\n"
     assert json.loads((run / "run.json").read_text())["done"] is False

@@ -194,7 +194,7 @@ def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
         print(said, file=talk)
     if trainer.epoch >= record.epochs:
         out = Path(args.resume).parent
-        print(f"already done: {count(trainer.epoch, 'epoch')}; to go on, ask for more with --epochs", file=talk)
+        print(f"already done: {count(trainer.epoch, 'epoch')}; to continue, ask for more with --epochs", file=talk)
     else:
         record.commands.append(shlex.join([*command_prefix(), *args.given]))
         out = by_first(lambda: take_folder(record, args.out, args.resume, held))
@@ -286,7 +286,7 @@ def resume(args: argparse.Namespace) -> Training:
         fixed = FIXED if args.model else (*FIXED, "width")
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
         if given:
-            raise UsageError(f"--resume goes on with the checkpoint's own settings: leave out {', '.join(given)}")
+            raise UsageError(f"--resume uses the checkpoint's own settings: leave out {', '.join(given)}")
         if os.path.isdir(args.resume):
             args.resume = os.path.join(args.resume, CHECKPOINT)
     trainer = Trainer.load(args.resume)
@@ -321,7 +321,7 @@ def _record_of(
     found = checksum(images)
     if before and before.checksum != found:
         raise DataError(
-            f"{args.resume} was trained on images that differ from those of {images.name}; to go on exactly,"
+            f"{args.resume} was trained on images that differ from those of {images.name}; to resume exactly,"
             f" the data must be the same ({before.data})"
         )
     model = args.model or (before.model if before else "network")
@@ -388,7 +388,7 @@ def how_to_go_on(args: argparse.Namespace, record: RunRecord, out: Path) -> str:
         ("--threads", args.threads),
     ):
         command += option(name, value) if value else []
-    return f"\ninterrupted; the checkpoint is {out / CHECKPOINT}\nto go on exactly there:\n  {shlex.join(command)}"
+    return f"\ninterrupted; the checkpoint is {out / CHECKPOINT}\nto resume exactly there:\n  {shlex.join(command)}"
 
 
 def _facts(trainer: Trainer, record: RunRecord, out: Path, held_out: Dataset) -> dict[str, Any]:
