@@ -1,4 +1,4 @@
-"""Pictures of a network: its filters, feature maps, the pixels that a score depends on, inputs that excite a channel.
+"""Pictures of a network: filters, feature maps, the pixels that a score depends on, images that activate a channel.
 
 Each function takes a network and images as :meth:`im2colnet.Network.predict` does, computes in evaluation mode on the
 network's backend, and returns NumPy arrays; :func:`sheet` draws them. None of these pictures proves why a network makes
@@ -344,8 +344,8 @@ def sheet(
     shared : bool
         Whether all pictures have the same color scale, so that they can be compared. By default each has its own scale.
     low, high : float, optional
-        The numbers that are black and white. By default 0 and the largest number. Arrays with numbers below 0 are then
-        drawn in grey, too. For red, green and blue, the range of the colors; by default [0, 1].
+        The numbers that are black and white; by default 0 and the largest number. If one of them is given, arrays with
+        numbers below 0 are drawn in grey too. For red, green and blue, the range of the colors; by default [0, 1].
 
     Returns
     -------

@@ -157,7 +157,7 @@ def _said(error: Exception) -> str:
 def _unsuitable(backend: Arrays, wrong: list[str]) -> str:
     return (
         f"its array module {backend.module_name()!r} does not suit: {'; '.join(wrong)}. Set xp to a module that has"
-        " all that docs/guides/backend-contract.md lists under 'What an array module must have', such as one of your"
-        " own that takes the rest from this one, or define the backend's asarray, to_numpy and owns for its"
-        " arrays"
+        " all that docs/guides/backend-contract.md lists under 'What an array module must have', such as your own"
+        " module that adds the missing functions to this one, or define the backend's asarray, to_numpy and owns for"
+        " its arrays"
     )

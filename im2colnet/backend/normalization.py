@@ -142,7 +142,7 @@ class Normalization(Activation):
         Raises
         ------
         NonFiniteError
-            If mean or variance is not finite. (A device may skip this check, which would have to wait for it.)
+            If mean or variance is not finite. (A GPU backend may skip this check, which has to wait for the GPU.)
         """
         mean, var = sums[0] / n, sums[1] / n
         if not self.all_finite(mean + var):

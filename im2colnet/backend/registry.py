@@ -48,7 +48,9 @@ class BackendInfo(NamedTuple):
 
 
 def get_backend(name: str | Backend | None = None) -> Backend:
-    """Start a backend and return it, with the process prepared for it.
+    """Start a backend and return it.
+
+    The process is prepared for the backend: the backend "numpy", for example, limits BLAS to one thread.
 
     Parameters
     ----------

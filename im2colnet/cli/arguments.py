@@ -132,7 +132,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name a network to report on."""
-    add_data(parser, "digits, if --model is not given", " that gives the image size and the number of classes")
+    add_data(
+        parser,
+        "digits, if neither --model nor --input-shape is given",
+        " that gives the image size and the number of classes",
+    )
     add_model(parser)
     parser.add_argument(
         "--checkpoint",

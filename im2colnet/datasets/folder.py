@@ -277,7 +277,7 @@ def _datasets(name: str, parts: list[Listing], classes: tuple[str, ...], argumen
             raise DataError(f"{name}: no picture of the class {lost[0]!r} can be read: {_first(failed)}")
         unknown = sorted({*labels} - {*known})
         if unknown:
-            where = "the classes that were given" if classes else "those of the training set"
+            where = "the classes that were given" if classes else "the classes of the training set"
             raise DataError(
                 f"{name}: {files[labels.index(unknown[0])]} is of the class {unknown[0]!r}, which is none of {where}:"
                 f" {shortened(', '.join(map(repr, known)), 200)}"
@@ -350,7 +350,7 @@ def _listing(root: str, part: str) -> Listing:
     empty = [name for name, names in found.items() if not any(map(_may_be_picture, names))]
     found = {name: names for name, names in found.items() if name not in empty}
     if not found:
-        hint = "put those of each class into a folder of its own" if loose else "it must have a folder for each class"
+        hint = "put the pictures of each class into one folder" if loose else "it must have a folder for each class"
         inside = f"has {count(len(loose), 'picture')} but no folder with pictures" if loose else "has no pictures"
         raise DataError(f"{folder}: {inside}: {hint}, or name files and labels in a CSV file")
     if empty:

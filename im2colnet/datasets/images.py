@@ -161,7 +161,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
 
 
 def _identified(stream: IO[bytes], path: str | Path) -> Any:
-    """Open a picture like ``Image.open``, without its warning of large pictures, which threads cannot suppress."""
+    """Open a picture like ``Image.open``, without its warning of large pictures: threads cannot suppress it safely."""
     from PIL import Image
 
     prefix = stream.read(16)

@@ -145,13 +145,13 @@ class Inputs:
         Raises
         ------
         DataError
-            If the scale is clearly different: uint8 for a network that was trained on standardized numbers, or numbers
-            far outside the usual range.
+            If the scale is clearly different: uint8 for a network that was trained on standardized numbers, or more
+            than 1% of the numbers far outside the usual range.
 
         Warns
         -----
         InputWarning
-            If the scale may be different: all numbers lie in a small part of the usual range.
+            If the scale may be different: the range of all numbers is less than 1/32 of the usual range.
         """
         message = self._differs(what, str(given), trained)
         if given.kind == "uint8" and not self.unit:

@@ -64,8 +64,8 @@ def load(
           classes.
         - "emnist-letters", "emnist-balanced", "emnist-byclass", "emnist-bymerge", "emnist-digits" or "emnist-mnist":
           the four IDX files `emnist-letters-train-images-idx3-ubyte` and so on
-          (https://www.nist.gov/itl/products-and-services/emnist-dataset). The files store the images rotated; they
-          are turned upright. The letters, 1 to 26 in the files, have the labels 0 to 25.
+          (https://www.nist.gov/itl/products-and-services/emnist-dataset). The files store the images transposed;
+          `load` turns them upright. The letters, 1 to 26 in the files, have the labels 0 to 25.
         - "fashion-mnist", "mnist" or "kmnist" (http://codh.rois.ac.jp/kmnist): the four IDX files
           `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`.
           The names of IDX files may end in `.gz`, and may have `.` instead of `-` before `idx`.
@@ -136,7 +136,7 @@ def load(
     for file, labels_file in (files[:2], files[2:]):
         pictures, numbers = read_idx(file), read_idx(labels_file)
         if name.startswith("emnist"):
-            pictures = pictures.swapaxes(1, -1)  # they lie on their side in the files
+            pictures = pictures.swapaxes(1, -1)  # the files store them transposed
         if name == "emnist-letters" and numbers.dtype.kind == "u" and numbers.size and numbers.min() > 0:
             numbers = numbers - 1
         parts.append(_dataset(pictures, numbers, name, _CLASSES[name], f"{file} and {labels_file.name}"))

@@ -32,8 +32,8 @@ def load(
     """Convert an ONNX model to a network.
 
     The result is a network of this library's layers: it can be trained, saved as a checkpoint, and exported again. Its
-    parameters have the same names as in the file. ``predict`` returns the outputs of the model. In training, the loss
-    gets the scores before a final softmax.
+    parameters have the same names as in the file. ``predict`` returns the outputs of the model. A loss gets the scores
+    before a final softmax.
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
 """Reads an ONNX file as a checked model: nodes in order, constants as arrays, unique names.
 
 A file may come from an untrusted source. Nothing in it is executed. No array is made before its size has been compared
-with the file's contents and with ``max_bytes``. Only other files beside the model are read, and no links.
+with the file's contents and with ``max_bytes``. Other files are read only from the folder of the model, and links are
+refused.
 """
 
 from __future__ import annotations

@@ -107,13 +107,13 @@ class Explanation:
     score : Score
         The number that is differentiated: its name, its value, and its index in the network's output.
     doutput : array
-        The gradient of the score by the layer's output.
+        The gradient of the score with respect to the layer's output.
     dinputs : list of arrays
-        The gradients of the score by the layer's inputs, through this layer only.
+        The gradients of the score with respect to the layer's inputs, through this layer only.
     parameters : dict of str to array
         The layer's parameters, with PyTorch's names.
     gradients : dict of str to array
-        The gradients of the score by the parameters.
+        The gradients of the score with respect to the parameters.
     state : dict of str to array
         The layer's state, such as running statistics.
     flops : int
@@ -182,7 +182,7 @@ class Explanation:
 
     @cached_property
     def dcolumns(self) -> Any:
-        """The gradient of the score by the lowered matrix, in the same shape.
+        """The gradient of the score with respect to the lowered matrix, in the same shape.
 
         For a convolution it is ``wᵀ · doutput``; col2im of it is the input's gradient. For a transposed convolution it
         is im2col of ``doutput``; the input's gradient is ``w`` times it.
@@ -320,7 +320,7 @@ class Explanation:
         return gather(image, self.sources[:, positions], outside).reshape(-1, len(positions))
 
     def dcolumns_at(self, channel: int, positions: Any) -> Any:
-        """Return the gradient of the score by the columns of :meth:`columns_at`."""
+        """Return the gradient of the score with respect to the columns of :meth:`columns_at`."""
         group = self.group_of(channel)
         if self.kind == "transposed convolution":
             per = len(self.output) // len(self.weight)

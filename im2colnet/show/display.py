@@ -94,8 +94,9 @@ class Progress:
 class Display(Protocol):
     """A display shows progress. It may also have other methods of an ``ic.Callback``, such as ``start(trainer)``.
 
-    If a training changes the way it continues, :meth:`im2colnet.Trainer.fit` calls the display's method ``say(text)``.
-    If the display has no such method, it gives a :class:`~im2colnet.TrainingWarning`.
+    If a training does not continue as it began, for example with another number of epochs,
+    :meth:`im2colnet.Trainer.fit` calls the display's method ``say(text)``. If the display has no such method, ``fit``
+    gives a :class:`~im2colnet.TrainingWarning`.
     """
 
     def step(self, progress: Progress) -> None:

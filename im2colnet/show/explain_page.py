@@ -47,8 +47,8 @@ BACKWARD = {
     "transposed convolution": "Each column is a window of the output's gradient (im2col). The number below a column is"
     " the input channel's row of the weight times the column: the gradient of one pixel of the input.",
     "linear": "The column is the transposed weight times the gradients of all outputs: it is the input's gradient.",
-    "pooling": "Each column distributes the gradient below it over the numbers of a window. Each is added to the pixel"
-    " that the forward pass read it from (col2im).",
+    "pooling": "Each column distributes the gradient below it over the numbers of a window. Each number of a column is"
+    " added to the pixel that the forward pass read there (col2im).",
 }
 
 
@@ -474,14 +474,14 @@ def _body(e: Explained, facts: Mapping[str, Any]) -> str:
     top = [
         "<main>",
         f"<h1>{text(e.title)}</h1>",
-        f'<p class="soft">Layer {text(e.layer)}: from {shapes[0]} to {shapes[1]}, for one image. Gradients are of the'
-        f" score, {text(e.score.name)}, which is {e.score.value:.4g}.</p>",
+        f'<p class="soft">Layer {text(e.layer)}: from {shapes[0]} to {shapes[1]}, for one image. The score is'
+        f" {text(e.score.name)}, with the value {e.score.value:.4g}; all gradients are gradients of the score.</p>",
         f'<p class="formula">{text(e.formula)}</p>',
         '<p class="soft" id="keys">Point at a number, or move with the arrow keys: the numbers that belong to it'
         " are framed in all grids. Hatched cells are padding.</p>",
         *(f'<p class="note">{text(note)}</p>' for note in facts["notes"]),
         '<noscript><p class="note">This page draws its numbers with a script: please allow scripts.</p></noscript>',
-        '<div class="choices"><fieldset><legend>way</legend>'
+        '<div class="choices"><fieldset><legend>pass</legend>'
         '<label><input type="radio" name="way" id="forward" autocomplete="off" checked> forward</label>'
         '<label><input type="radio" name="way" id="backward" autocomplete="off"> backward</label></fieldset>',
     ]

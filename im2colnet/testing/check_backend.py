@@ -142,7 +142,7 @@ def check_names() -> list[str]:
 
 
 def chosen(only: Iterable[str] | None) -> list[Check]:
-    """Return the checks with these names (None: all checks); raise a BackendError that lists all names otherwise."""
+    """Return the checks with these names, or all checks for None; raise a BackendError for an unknown name."""
     wanted = check_names() if only is None else [only] if isinstance(only, str) else [*only]
     unknown = [name for name in wanted if name not in check_names()]
     if unknown:

@@ -92,14 +92,14 @@ def differentiate(net: Network, x: Array, dy: Array, own: Own = ()) -> tuple[Arr
     x : (N, C, H, W) array, or (N, features)
         The images as the first layer reads them: uint8 is not scaled here, and ``net.normalization`` is not applied.
     dy : (N, ...) array
-        The gradient of the output.
+        The gradient with respect to the output.
     own : iterable of LayerCase
         Cases with oracles for layers that are not part of the library.
 
     Returns
     -------
     dx : (N, ...) array
-        The gradient of ``x``.
+        The gradient with respect to ``x``.
     gradients : dict of str to array
         The gradients of the parameters, by name.
 

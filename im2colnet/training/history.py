@@ -81,7 +81,7 @@ class History(list[dict[str, float]]):
         Im2colnetError
             If Matplotlib is not installed.
         ShapeError
-            If there is no epoch to draw.
+            If the history is empty.
         """
         from im2colnet.errors import Im2colnetError, install
 

@@ -128,8 +128,8 @@ class Trainer:
         The largest norm of the gradient of all parameters together. A gradient with a larger norm is scaled down to
         this norm, as by :func:`torch.nn.utils.clip_grad_norm_`.
     clip_value : float, optional
-        The largest absolute value of the elements of the gradient. Larger elements are clipped to it, before the norm
-        is clipped.
+        The largest absolute value of the elements of the gradient: each element is clipped to the range from
+        ``-clip_value`` to ``clip_value``, before the norm is clipped.
     accumulate : int
         The number of batches whose gradients are accumulated for one update of the parameters. The update uses the mean
         gradient, so without batch norm it equals the update of one batch with all these images. The last update of an
@@ -141,11 +141,12 @@ class Trainer:
         value of the last pattern counts. :func:`im2colnet.optim.decay_weights_only` makes groups.
     ranks : {"auto", "mpi", "none"} or communicator of mpi4py, optional
         The processes (ranks) that train together, if ``mpiexec`` has started several; each computes a part of every
-        batch. With "auto" all processes train together, with "none" each process trains on its own. "mpi" takes the
-        processes that MPI sees, for launchers that "auto" does not recognize. A communicator has the processes of one
-        of several trainings. The default is the environment variable ``IM2COLNET_RANKS``, or "auto" if it is not set.
-        The result is bit for bit the result of one process. All ranks must make the same trainer and call its
-        collective methods in the same order; these methods are marked "Collective" below.
+        batch. With "auto" all processes that a known launcher has started train together; with "mpi" all processes
+        that MPI sees, for launchers that "auto" does not recognize; with "none" each process trains on its own. With a
+        communicator its processes train together, so that one job can have several trainings. The default is the
+        environment variable ``IM2COLNET_RANKS``, or "auto" if it is not set. The result is bit for bit the result of
+        one process. All ranks must make the same trainer and call its collective methods in the same order; these
+        methods are marked "Collective" below.
 
     Attributes
     ----------
@@ -400,10 +401,16 @@ class Trainer:
         before, update = self._update, Update(optimizer, self._parameters, groups, self._state.missed)
         found, wanted = (", ".join(names) or "empty" for names in (before.slots, update.slots))
         if found != wanted and self._state.step:
+            steps = count(self._state.step, "step")
+            if groups != self._groups:
+                raise FrozenError(
+                    f"the groups cannot be replaced after {steps}: the state of the optimizer is {found}, but the state"
+                    f" of {optimizer!r} with these groups is {wanted}: make a new Trainer(net, groups=...), which"
+                    " begins with zeros"
+                )
             raise FrozenError(
-                f"the optimizer cannot be replaced after {count(self._state.step, 'step')}: its state is {found}, but"
-                f" the state of {optimizer!r} is {wanted}: make a new Trainer(net, optimizer=...), which begins with"
-                " zeros"
+                f"the optimizer cannot be replaced after {steps}: its state is {found}, but the state of"
+                f" {optimizer!r} is {wanted}: make a new Trainer(net, optimizer=...), which begins with zeros"
             )
         self._optimizer, self._groups, self._update = optimizer, groups, update
         if found == wanted:
@@ -907,7 +914,7 @@ class Trainer:
             epoch, and within a long epoch a line every 30 seconds. "log" chooses the lines everywhere.
         save_every : int or str, optional
             How often to write the checkpoint within an epoch too: a number of steps, or a time such as "10 min" or
-            "1 h". By default it is written only after every epoch.
+            "1 h". By default it is written after every epoch and when the training stops.
         augment : Transform, or list of Transform, optional
             Random changes of the training images, such as ``[ic.transforms.RandomCrop(padding=4),
             ic.transforms.RandomHorizontalFlip()]``, in this order. The default is the transforms of the last ``fit``,

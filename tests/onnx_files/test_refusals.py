@@ -103,7 +103,7 @@ REASONS = {
     "indices": (node("MaxPool", "x", "y z", kernel_shape=[2, 2]), {}, "only its first output is supported"),
     "samples": (node("Add", "x c", "y"), {"c": normal(2, 3, 8, 8)}, "differs from sample to sample"),
     "axes": (node("Add", "x c", "y"), {"c": normal(1, 1, 3, 8, 8)}, "has more axes than its input"),
-    "cast": (node("Cast", "x", "y", to=7), {}, "makes integers or truth values"),
+    "cast": (node("Cast", "x", "y", to=7), {}, "converts values of the network to integers or booleans"),
     "reduce": (node("ReduceMean", "x", "y"), {}, "reduces the batch axis"),
     "flatten": (node("Flatten", "x", "y", axis=2), {}, "joins the batch axis with others"),
     "reshape": (

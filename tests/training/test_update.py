@@ -376,6 +376,16 @@ def test_groups_change_between_steps():
     assert trainer.groups == {"*.weight": {"lr": 0.0}}
 
 
+def test_groups_that_need_another_state_are_refused_after_a_step():
+    trainer = ic.Trainer(plain().init(0), None, ic.SGD(0.1))
+    trained(trainer, 1)
+    with pytest.raises(
+        ic.FrozenError, match=r"groups cannot be replaced after 1 step: .* is empty, .* with these groups is velocity"
+    ):
+        trainer.groups = {"*.weight": {"momentum": 0.9}}
+    assert trainer.groups == {}
+
+
 @pytest.mark.parametrize(
     ("groups", "message"),
     [

@@ -44,8 +44,9 @@ What is checked: each kernel is compared with naive loops in float64, with
 arguments in every memory order. A plain call, a call with out and scratch
 arrays that hold NaN, and prepared calls must agree to the bit, and a kernel
 must not change its inputs. Also checked: arrays, random numbers and errors;
-every layer, loss and optimizer; whole trainings, which are compared with the
-plain kernels of the base class, and on one, two and three workers.
+every layer, loss and optimizer; whole trainings, which are compared with
+trainings on the plain kernels of the base class, and run on one, two and
+three workers.
 
 exit codes: 0 certified, 1 something is wrong, 2 wrong usage, such as a
 backend that does not exist""",
@@ -62,7 +63,7 @@ backend that does not exist""",
         type=text,
         action="append",
         metavar="CHECK",
-        help="make only this check, or several, separated by commas (an unknown name lists all)",
+        help="make only this check, or several checks, separated by commas (an unknown name lists all names)",
     )
     parser.add_argument(
         "--seed",

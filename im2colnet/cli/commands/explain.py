@@ -221,7 +221,7 @@ def _new(args: argparse.Namespace, file: str | None) -> tuple[str, Network, Show
 
 def _of_file(args: argparse.Namespace, file: str, net: Network) -> Shown:
     if args.data and args.checkpoint:
-        raise UsageError(f"two images are named, {file} and those of --data: leave one of them out")
+        raise UsageError(f"two images are named, {file} and an image of --data: leave one of them out")
     images = read_images(Path(file), net.check_shape(None))
     return Shown(
         _one(images, args.index or 0, file), file if len(images) == 1 else f"image {args.index or 0} of {file}"

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> Report:
                 else f"The training images or labels of {train.name} have changed since the training."
             )
     else:
-        notes.append("What the network was trained on is not known: give --data for results on its test images.")
+        notes.append("The data of the training are not known: give --data for results on its test images.")
     known: dict[str, Any] = asdict(record) if record else {"commands": [], "versions": {}}
     about = known | {
         "checkpoint": checkpoint,
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> Report:
     }
     history, last = trainer.history, os.path.join(os.path.dirname(checkpoint), CHECKPOINT)
     if os.path.basename(checkpoint) == BEST and os.path.exists(last):
-        notes.append(f"The results are those of the best checkpoint, {BEST}, that of epoch {trainer.epoch}.")
+        notes.append(f"The results are for the best checkpoint, {BEST}, from epoch {trainer.epoch}.")
         history = Trainer.load(last).history
     facts = report(trainer, held_out, outputs, record.batch_size if record else BATCH_SIZE, history, about, args.steps)
     out = args.out or os.path.join(os.path.dirname(checkpoint), PAGE)

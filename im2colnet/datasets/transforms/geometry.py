@@ -47,7 +47,7 @@ class RandomCrop(ImageTransform):
     ------
     ShapeError
         If an argument is out of its range, or neither ``size`` nor ``padding`` is given; also for images that are
-        smaller than ``size``.
+        smaller than ``size`` after padding.
     DTypeError
         For uint8 images, if ``fill`` is not a whole number from 0 to 255.
 

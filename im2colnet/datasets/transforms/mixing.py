@@ -159,7 +159,7 @@ class CutMix(Mixing):
 
 
 class RandomChoice(Transform):
-    """Applies a randomly chosen one of several transforms to each sample; torchvision chooses it for a whole batch.
+    """Applies one of several transforms, chosen at random, to each sample; torchvision chooses one for a whole batch.
 
     Parameters
     ----------

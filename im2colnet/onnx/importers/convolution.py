@@ -18,7 +18,7 @@ def filters(node: OnnxNode, t: Translation) -> tuple[tuple[int, ...], dict[str, 
         raise Refused(f"its weight has {weight.ndim} axes, and its input {n + 2}")
     kernel = tuple(node.attributes.get("kernel_shape", weight.shape[2:]))
     if kernel != weight.shape[2:]:
-        raise Refused(f"kernel_shape {kernel} is not that of its weight, {weight.shape}")
+        raise Refused(f"kernel_shape {kernel} does not fit the shape of its weight, {weight.shape}")
     return kernel, {"weight": weight} | ({} if bias is None else {"bias": bias})
 
 

@@ -32,7 +32,7 @@ def identity(node: OnnxNode, t: Translation) -> None:
 @importer("Cast", (6, 28), "nothing", "to numbers with a fraction")
 def cast(node: OnnxNode, t: Translation) -> None:
     if node.attributes.get("to") not in FLOATS:
-        raise Refused("it makes integers or truth values of what the network computes")
+        raise Refused("it converts values of the network to integers or booleans")
     t.same(node, node.inputs[0])
 
 
@@ -40,5 +40,5 @@ def cast(node: OnnxNode, t: Translation) -> None:
 def cast_like(node: OnnxNode, t: Translation) -> None:
     like = t.constant(node.inputs[1])
     if like is not None and like.dtype.kind != "f":
-        raise Refused("it makes integers or truth values of what the network computes")
+        raise Refused("it converts values of the network to integers or booleans")
     t.same(node, node.inputs[0])

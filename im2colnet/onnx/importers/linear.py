@@ -70,7 +70,7 @@ def matrix(constant: Any) -> Any:
     """Return a constant factor as a matrix (in, out); axes of length 1 before that do not matter."""
     found = constant.reshape(constant.shape[-2:]) if constant.size == np.prod(constant.shape[-2:]) else constant
     if found.ndim != 2:
-        raise Refused(f"its constant of shape {constant.shape} is no matrix")
+        raise Refused(f"its constant of shape {constant.shape} is not a matrix")
     return found
 
 

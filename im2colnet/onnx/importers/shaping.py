@@ -148,7 +148,7 @@ def split(node: OnnxNode, t: Translation) -> None:
         each = -(-shape[axis] // parts)
         sizes = [min(each, shape[axis] - i * each) for i in range(parts)]
     if sum(sizes) != shape[axis] or min(sizes) < 1:
-        raise Refused(f"its parts {sizes} are not those of an axis of {shape[axis]}")
+        raise Refused(f"its parts {sizes} do not divide an axis of {shape[axis]}")
     start = 0
     for output, size in enumerate(sizes):
         if output < len(node.outputs) and t.is_read(node.outputs[output]):

@@ -59,7 +59,8 @@ class LossCase:
     ----------
     loss : Loss
     value, gradient : callable
-        ``value(output, targets)`` returns the loss of a batch, ``gradient`` its gradient by the output.
+        ``value(output, targets)`` returns the loss of a batch, ``gradient`` its gradient with respect to
+        the output.
     output : tuple of int
         The shape of the network's output, (N, features) or (N, C, H, W).
     targets : callable

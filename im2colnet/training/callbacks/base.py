@@ -20,9 +20,9 @@ class Callback:
     """Base of the objects that `Trainer.fit(callbacks=[...])` calls. Every method is optional: override what you need.
 
     A callback may change the trainer's ``optimizer`` and ``loss``, freeze parameters, and add numbers to a record.
-    ``trainer.stop(reason)`` ends the training after the present step or epoch. It may call ``trainer.evaluate``,
-    ``trainer.save`` and ``trainer.net.predict``, but not ``trainer.step`` or ``trainer.fit``. An error that a callback
-    raises ends the training, and ``fit`` raises it; the next ``fit`` continues from there.
+    ``trainer.stop(reason)`` ends the training after the present step or epoch. A callback may call
+    ``trainer.evaluate``, ``trainer.save`` and ``trainer.net.predict``, but not ``trainer.step`` or ``trainer.fit``. An
+    error that a callback raises ends the training, and ``fit`` raises it; the next ``fit`` continues from there.
 
     Callbacks are called in the order of the list: put a callback that adds a number to the record before the callbacks
     that use this number.

@@ -22,7 +22,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 class CSVLog(Callback):
     """Writes the history to a CSV file. The file is rewritten after each epoch, so it is always complete.
 
-    The first line holds the names of the columns. If an epoch has no number of this name, its cell is empty.
+    The first line holds the names of the columns. If an epoch has no number for a column, its cell is empty.
 
     Parameters
     ----------
@@ -81,8 +81,8 @@ class TensorBoard(Callback):
     folder : str or path, optional
         The folder of the files. The default is the folder ``tensorboard`` in the ``directory`` of `Trainer.fit`.
     every : int, optional
-        The number of steps after which to write the mean loss of the epoch so far, as ``loss/step``. By default it is
-        not written.
+        Write the mean loss of the epoch so far, as ``loss/step``, each time after this number of steps. By default it
+        is not written.
 
     Raises
     ------

@@ -180,7 +180,7 @@ class KeepBest(Monitor):
         Whether a smaller or a larger number is better. By default a larger number is better if the name ends in
         "accuracy", "f1" and the like, and a smaller number for all other names.
     path : str or path, optional
-        Another path of the file; an existing file is overwritten.
+        The file to write in place of ``best.safetensors`` in ``directory``; an existing file is overwritten.
 
     Raises
     ------
