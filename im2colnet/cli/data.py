@@ -24,7 +24,7 @@ PICTURES = ("size", "color", "split")
 def check_folder(args: argparse.Namespace) -> None:
     """Refuse a ``--folder`` that would not be used, if no run names the data set."""
     if args.folder and not args.data:
-        raise UsageError("--folder is where the files of --data are: give that too")
+        raise UsageError("--folder is the folder of the files of --data: give --data too")
 
 
 def data_source(args: argparse.Namespace, record: RunRecord | None = None) -> tuple[str, str | None]:

@@ -179,8 +179,8 @@ class Passes:
             self._sum(layer.shard_grad_sums, layer.batch_sums, needs.grad_sums, dy, ctx)
         elif layer.joins_batch(training=True):
             raise LayerError(
-                "its backward pass is that of training, with the sums of a batch: in evaluation mode its gradient is"
-                " not known, unless its class says skips_frozen"
+                "its backward pass is for training, with the sums of a batch: its gradient in evaluation mode is not"
+                " known, unless its class has skips_frozen = True"
             )
         ctx.scratch = self._scratch(needs.backward)
         binding.backward(layer, ctx, binding.BackwardArrays(dy, dy, ctx.dxs, []), None)

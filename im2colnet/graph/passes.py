@@ -44,8 +44,8 @@ def settled(graph: Graph) -> Graph:
             layer.skipped = node.frozen
         elif layer.joins_batch(training=True) and node.frozen.intersection(layer.state()):
             raise ShapeError(
-                f"layer {node.name!r}, {layer!r}, cannot be trained with frozen statistics: its class has a backward"
-                " pass of its own, or does not say stateless = True"
+                f"layer {node.name!r}, {layer!r}, cannot be trained with frozen statistics: its class has its own"
+                " backward pass, or does not have stateless = True"
             )
         found.nodes.append(replace(node, layer=layer))
     return found

@@ -35,8 +35,8 @@ class Unfoldable(ValueError):
 class Batch:
     """A multiple of the batch size N, which is at least 1 and else unknown.
 
-    Two are equal if they are the same multiple. What is done to one has an exact result, or is refused: half of 3·N is
-    not known, half of 4·N is 2·N. ``times`` is a float where the file computes in floating point.
+    Two are equal if they are the same multiple. An operation has an exact result, or is refused: half of 3·N is not
+    known, half of 4·N is 2·N. ``times`` is a float if the file computes in floating point.
     """
 
     times: int | float = 1
@@ -357,7 +357,7 @@ def shape_value(shape: Sequence[Any]) -> Array:
 
 
 def reshaped(shape: Sequence[Any], target: Sequence[Any], allowzero: bool = False) -> tuple[Any, ...]:
-    """Return the shape that ``Reshape`` makes: 0 keeps a size, -1 is what is left; the batch size may stand in both.
+    """Return the result shape of ``Reshape``: 0 keeps a size, -1 is the remaining size; both may be the batch size.
 
     Raises
     ------
@@ -426,7 +426,7 @@ def _shape(node: OnnxNode, arrays: list[Array], room: Room) -> list[Array]:
 
 
 def sliced_shape(node: OnnxNode, shape: Sequence[Any]) -> Array:
-    """Return what a node ``Shape`` makes of a value's shape, in which the batch size may stand."""
+    """Return the result of a node ``Shape`` for a value's shape, which may contain the batch size."""
     end = node.attributes.get("end")
     return shape_value(tuple(shape)[_number(node, "start", 0) : None if end is None else _number(node, "end", 0)])
 
@@ -553,7 +553,7 @@ def _slice(node: OnnxNode, arrays: list[Array], room: Room) -> list[Array]:
 
 
 def slices(node: OnnxNode, arrays: Sequence[Array | None], rank: int) -> tuple[slice, ...]:
-    """Return what a node ``Slice`` takes of each axis."""
+    """Return the slice of each axis for a node ``Slice``."""
     starts, ends = integers(node, arrays, "starts", 1), integers(node, arrays, "ends", 2)
     axes, steps = integers(node, arrays, "axes", 3), integers(node, arrays, "steps", 4)
     if starts is None or ends is None:

@@ -34,20 +34,20 @@ MOST_TEXT = 200_000_000
 MOST_AXES = 64
 #: values of protobuf's wire format in a file: more would take minutes to look at
 MOST_VALUES = 2_000_000
-#: problems of a file that an error tells
+#: the largest number of problems that an error lists
 MOST_TOLD = 10
-#: bytes that a message of protobuf takes when it is parsed, about
+#: the approximate number of bytes that a parsed protobuf message takes
 MESSAGE = 200
-#: what ONNX calls its own operators
+#: the domains of ONNX's own operators
 OWN_DOMAINS = ("", "ai.onnx")
 
 
 @dataclass(frozen=True)
 class OnnxNode:
-    """An operator where it stands in a model.
+    """A node of a model: an operator with its inputs, outputs and attributes.
 
-    Attributes are Python values: int, float (ONNX's are float32: the shortest decimal is meant), str, a tuple of these,
-    an array, or a :class:`Branch`.
+    Attributes are Python values: int, float (the shortest decimal for ONNX's float32), str, a tuple of these, an array,
+    or a :class:`Branch`.
     """
 
     op: str
@@ -57,7 +57,7 @@ class OnnxNode:
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
     opset: int
-    kept: str = ""  #: what this library has written beside it, see :mod:`im2colnet.onnx.kept`
+    kept: str = ""  #: the text that this library has stored with the node, see :mod:`im2colnet.onnx.kept`
 
     def __str__(self) -> str:
         return f"node {quoted(self.name or self.outputs[0])} ({quoted(self.kind)[1:-1]})"
@@ -70,7 +70,7 @@ class OnnxNode:
 
 @dataclass(frozen=True)
 class Branch:
-    """One way of an ``If``: nodes, in order, whose names mean the same everywhere, and what they return."""
+    """A branch of an ``If``: its nodes in order, with names that are unique in the model, and its outputs."""
 
     nodes: tuple[OnnxNode, ...]
     outputs: tuple[str, ...]
@@ -80,8 +80,8 @@ class Branch:
 class OnnxModel:
     """A checked model: only the nodes that an output needs, each after those it reads.
 
-    ``inputs`` has the dims of each input as the file says them: a number, a name, or None; ``()`` where it says none.
-    ``types`` has their element types, such as "float32". ``producer`` is what has written the file.
+    ``inputs`` has the dims of each input as the file gives them: a number, a name, or None; ``()`` if it gives none.
+    ``types`` has their element types, such as "float32". ``producer`` is the program that has written the file.
     """
 
     nodes: list[OnnxNode]

@@ -23,17 +23,17 @@ from im2colnet.torch.values import BatchSize, Evaluating, Untraceable, Value, va
 from im2colnet.types import Shape
 
 F = TypeVar("F", bound=Callable[..., Any])
-#: name of a function, of a method or of a module's class -> what adds its layers; filled by the modules of `importers`
+#: name of a function, method or module class -> the function that adds its layers; filled by the modules of `importers`
 IMPORTERS: dict[str, Callable[..., Any]] = {}
 #: other names that PyTorch takes for arguments
 ALIASES = {"axis": "dim", "keepdims": "keepdim", "split_size": "split_size_or_sections"}
-#: the batch size with which PyTorch is asked for the shape of what cannot be translated
+#: the batch size for asking PyTorch for the shape of a result that cannot be translated
 SAMPLES = 7
-#: functions whose result shows the numbers of what they read, so that a change in place is seen in both
+#: functions whose result shares its numbers with their input, so that a change in place affects both
 VIEWS = {"chunk", "contiguous", "expand", "flatten", "getitem", "narrow", "permute", "reshape", "select", "split"}
 VIEWS |= {"mT", "squeeze", "swapaxes", "swapdims", "transpose", "unbind", "unflatten", "unsqueeze", "view"}
 VIEWS |= {"reshape_as", "split_with_sizes", "view_as"}
-#: functions that may return what they read itself
+#: functions that may return their input itself
 VIEWS |= {"cpu", "dropout", "dropout2d", "feature_dropout", "float", "to", "type_as"}
 
 
@@ -42,11 +42,11 @@ class Refused(Exception):
 
 
 def importer(*names: str) -> Callable[[F], F]:
-    """Register what adds the layers of functions, methods or modules that have one of these names.
+    """Register the function that adds the layers for functions, methods or modules with one of these names.
 
-    It is called with the trace and the arguments that PyTorch's function takes, and returns values, or raises
-    :class:`Refused`. For a module that only has the name it returns NotImplemented. What ends in ``_`` or has
-    ``inplace=True`` changes its first argument, which is done elsewhere.
+    It is called with the trace and the arguments of PyTorch's function, and returns values, or raises
+    :class:`Refused`. For a different module that only has the same name it returns NotImplemented. Functions whose
+    names end in ``_``, or with ``inplace=True``, also change their first argument: the trace does that.
     """
 
     def register(add: F) -> F:
@@ -57,7 +57,7 @@ def importer(*names: str) -> Callable[[F], F]:
 
 
 class Missing(Layer):
-    """Stands for what cannot be translated, so that what comes after it is looked at too."""
+    """A placeholder for a function that cannot be translated, so that the functions after it are checked too."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
@@ -67,7 +67,7 @@ class Missing(Layer):
 
 
 class Trace:
-    """What has been found of a module so far.
+    """The trace of a module: the layers and problems found so far.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Trace:
     draft : Draft
         The layers so far.
     module : torch.nn.Module
-        The innermost module whose forward pass is going on.
+        The innermost module whose forward pass is running.
     """
 
     def __init__(self, torch: Any, module: Any, input_shape: Sequence[int]) -> None:
@@ -111,7 +111,7 @@ class Trace:
     def sample_shape(self, value: Value) -> tuple[int, ...]:
         """Return the shape of a sample of a value, (C, H, W) of images."""
         if value.name is None:
-            raise Untraceable("it depends on the shape of what could not be translated")
+            raise Untraceable("it depends on the shape of a value that could not be translated")
         return value.repeated or self.draft.shape(value.name)
 
     def statistics_are_frozen(self) -> bool:
@@ -125,7 +125,7 @@ class Trace:
     # ------------------------------------------------------------------ what importers do
 
     def derived(self, tensor: Any, parameter: Any) -> Any:
-        """Return a tensor that is made of a parameter or buffer, such as its transpose, as one of the same name."""
+        """Return a tensor made from a parameter or buffer, such as its transpose, registered with the same name."""
         if parameter._base is not None and parameter._base.numel() == parameter.numel():  # it is a view of all of it
             parameter = parameter._base
         found = tensor.detach()
@@ -191,7 +191,7 @@ class Trace:
         self.frozen += [f"{value.name}.{key}" for key in keys]
 
     def chain(self, value: Value, *steps: Layer) -> Value:
-        """Add layers one after the other, and return what the last one makes."""
+        """Add layers one after the other, and return the output of the last layer."""
         for layer in steps:
             value = self.add(layer, value)
         return value
@@ -289,7 +289,7 @@ class Trace:
             )
 
     def _change(self, value: Value, made: Value) -> Value:
-        """Let a value be what was made of it in place; others that show the same numbers cannot be read any more."""
+        """Replace a value by the result of a change in place; other views of its numbers cannot be read any more."""
         for view in value.views:
             view.stale = view is not value
         value.name, value.repeated, value.views, value.stale = made.name, made.repeated, [value], False

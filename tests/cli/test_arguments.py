@@ -83,7 +83,7 @@ def test_wrong_usage(run, folder, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("train --folder pics", "--folder is where the files of --data are: give that too"),
+        ("train --folder pics", "--folder is the folder of the files of --data: give --data too"),
         ("train --data digits --folder pics", "--folder is not used, since the data set digits comes with the library"),
         ("train --data /somewhere/x.npz --folder pics", "is a whole path"),
         ("evaluate CHECKPOINT --folder pics", "--folder is not used, since the data set digits"),

@@ -136,5 +136,5 @@ class BatchMean(ic.Layer):
 
 def test_a_layer_whose_gradient_in_evaluation_is_not_known_says_so():
     net = ic.Sequential([ic.Conv2d(3, 4, 3), BatchMean()]).init(0, "float64")
-    with pytest.raises(ic.LayerError, match=r"layer '1', BatchMean\(\): its backward pass is that of training"):
+    with pytest.raises(ic.LayerError, match=r"layer '1', BatchMean\(\): its backward pass is for training"):
         net.input_gradient(normal(2, 3, 4, 4), np.ones((2, 4, 2, 2)))

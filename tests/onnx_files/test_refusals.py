@@ -152,7 +152,7 @@ def test_a_message_says_names_that_are_no_names():
 def test_training_mode_is_said():
     arrays = {name: np.ones(3, "float32") for name in "sbmv"}
     made = model([node("BatchNormalization", "x s b m v", "y", name="bn", training_mode=1)], arrays=arrays)
-    with pytest.warns(ic.InputWarning, match=r"node 'bn' \(BatchNormalization\) normalises by the batch"):
+    with pytest.warns(ic.InputWarning, match=r"node 'bn' \(BatchNormalization\) normalizes by the batch"):
         ic.onnx.load(made)
 
 

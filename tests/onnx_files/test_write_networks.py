@@ -215,7 +215,7 @@ def test_all_layers_that_cannot_be_written_are_named():
     with pytest.raises(ModelError) as raised:
         model_of(net, (2, 3, 3))
     first, second = str(raised.value).split("\n")
-    assert first.startswith("layer '0', Unknown(): it is not known how a Unknown is written as ONNX")
+    assert first.startswith("layer '0', Unknown(): a Unknown cannot be written as ONNX")
     assert second.startswith("layer '2', Unknown(): ")
     assert "to_onnx(self, node, inputs)" in first
 

@@ -462,7 +462,7 @@ def test_all_that_is_lacking_is_named_at_once():
         (Written(lambda m, x: x.__setitem__((slice(None), 0), 1)), "it writes into a part of a tensor"),
         (Written(lambda m, x: x[:, :1].expand(-1, 4, -1, -1).sum(1)), "a tensor from expand, which is only"),
         (Written(lambda m, x: x[:, :1].expand_as(x) + x[:, :1]), "a tensor from expand, which is only"),
-        (Written(lambda m, x: x.to(torch.int64)), "it makes torch.int64 of the network's numbers"),
+        (Written(lambda m, x: x.to(torch.int64)), "it converts values of the network to torch.int64"),
         (Written(lambda m, x: x.chunk(0, 1)), "chunk in 'Written', .*: ZeroDivisionError"),
         (Written(lambda m, x: x.max(1)), "an output depends on the indices of maxima or minima"),
         (Written(lambda m, x: torch.ones(2)), "it must return tensors that depend on its input"),

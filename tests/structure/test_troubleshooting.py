@@ -574,7 +574,7 @@ def _(settings):
     return raised(ic.ModelError, ic.onnx.load, "net.onnx")
 
 
-@case("it is not known how it is written as ONNX")
+@case("cannot be written as ONNX")
 def _(settings):
     pytest.importorskip("onnx")
     net = small(Counting()).init(0)
@@ -585,7 +585,7 @@ def _(settings):
 # ------------------------------------------------------------------ command line
 
 
-@case("--folder is where the files of --data are")
+@case("--folder is the folder of the files of --data")
 def _(settings):
     return command("train", "--folder", "photos", code=2)
 

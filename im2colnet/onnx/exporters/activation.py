@@ -179,7 +179,7 @@ def threshold(layer: Threshold, node: NodeWriter, inputs: Sequence[Value]) -> Va
 
 @exporter(Softmax, LogSoftmax)
 def softmax(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write the softmax of an axis; before opset 13 it was that of all axes from one on, so the axis has to be last."""
+    """Write the softmax over an axis. Before opset 13 ONNX's covers all later axes too, so the axis must be the last."""
     op = "Softmax" if isinstance(layer, Softmax) else "LogSoftmax"
     last = len(node.output_shape)
     axis = layer.dim % (last + 1)
@@ -192,7 +192,7 @@ def softmax(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Value:
 
 @exporter(GLU)
 def glu(layer: GLU, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write ``a · sigmoid(b)`` of the two halves of an axis."""
+    """Write ``a · sigmoid(b)``, where a and b are the two halves of an axis."""
     axis = layer.dim % (len(node.output_shape) + 1)
     half = node.output_shape[axis - 1]
     a = node("Slice", *inputs, starts=[0], ends=[half], axes=[axis])

@@ -1,4 +1,4 @@
-"""What the functions that write layers as ONNX have in common: the table of them, and the writer of nodes."""
+"""The table of the functions that write layers as ONNX, and the writers of nodes and constants that they use."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def exporter(*kinds: type[Layer]) -> Callable[[F], F]:
 
 
 def exporter_of(layer: Layer) -> Exporter:
-    """Return the exporter of a layer: what its class defines as ``to_onnx``, or the row of its class in the table.
+    """Return the exporter of a layer: the method ``to_onnx`` of its class, or the entry of its class in the table.
 
-    A class has those of the class that it derives from, unless it defines the forward pass anew.
+    A class inherits the exporter of its base class, unless it overrides the forward pass.
 
     Raises
     ------
     ModelError
-        If there is none.
+        If the layer has no exporter.
     """
     for kind in type(layer).__mro__:
         if "to_onnx" in vars(kind):
@@ -52,13 +52,13 @@ def exporter_of(layer: Layer) -> Exporter:
         if {"forward", "prepare_forward"} & vars(kind).keys():
             break
     raise ModelError(
-        f"it is not known how a {type(layer).__name__} is written as ONNX: its class must say it by a method"
-        " to_onnx(self, node, inputs), of which the page on ONNX has an example (docs/onnx.md)"
+        f"a {type(layer).__name__} cannot be written as ONNX: its class needs a method to_onnx(self, node, inputs), as"
+        " in the example on the page on ONNX (docs/onnx.md)"
     )
 
 
 def row_of(table: Mapping[type[Any], Any], layer: Any) -> Any:
-    """Return what a table has for the layer's class, or for the nearest that it derives from."""
+    """Return the entry of a table for the layer's class, or for its nearest base class."""
     return next(table[kind] for kind in type(layer).__mro__ if kind in table)
 
 
@@ -69,11 +69,11 @@ class GraphWriter:
     ----------
     opset : int
     state : dict of str to array
-        Parameters and state of the network, whose names the constants have.
+        The parameters and the state of the network, by name; their constants have the same names.
     dtype : {"float32", "float64"}
-        Of all numbers that are no integers.
+        The type of all numbers that are not integers.
     names : iterable of str
-        Names that are taken.
+        Names that are already in use.
     """
 
     def __init__(self, opset: int, state: dict[str, Any], dtype: str, names: Iterable[str]) -> None:
@@ -83,7 +83,7 @@ class GraphWriter:
         self._taken = {*state, *names}
 
     def unique(self, name: str) -> str:
-        """Return a name that nothing has yet, and take it."""
+        """Return a name that is not in use yet, and reserve it."""
         found, number = name, 1
         while found in self._taken:
             number += 1
@@ -93,7 +93,7 @@ class GraphWriter:
 
 
 class NodeWriter:
-    """Writes a layer as ONNX nodes: a call writes one, ``node("Mul", x, y)``, and returns the name of its output.
+    """Writes a layer as ONNX nodes: a call such as ``node("Mul", x, y)`` writes a node and returns its output's name.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class NodeWriter:
     opset : int
         The version of ONNX's operators.
     dtype : {"float32", "float64"}
-        Of the network's numbers.
+        The type of the network's numbers.
     input_shapes : list of tuple of int
         The shape of a sample of each input as users see it, such as (C, H, W).
     output_shape : tuple of int
@@ -117,20 +117,20 @@ class NodeWriter:
         self._value, self._first = value, len(graph.nodes)
 
     def __call__(self, op: str, *inputs: Any, keeps: Layer | None = None, **options: Any) -> Value:
-        """Write a node of one output.
+        """Write a node with one output.
 
         Parameters
         ----------
         op : str
             ONNX's name of the operator, such as "Conv".
         *inputs : str, number, array or None
-            Names of values; a number or an array becomes a constant of the network's type. None is an input that the
-            operator may go without.
+            Names of values; a number or an array becomes a constant of the network's type. None is an optional input
+            that is left out.
         keeps : Layer, optional
-            A layer of which ONNX does not say all: see :mod:`im2colnet.onnx.kept`.
+            A layer that ONNX does not describe completely: see :mod:`im2colnet.onnx.kept`.
         **options
-            The operator's other inputs and its attributes by ONNX's names, such as ``axes=[2, 3]``: the newer versions
-            of some operators take as an input what was an attribute. None is left out.
+            The operator's other inputs and its attributes, by ONNX's names, such as ``axes=[2, 3]``. In newer versions
+            of some operators an attribute has become an input; both are written correctly. None is left out.
 
         Returns
         -------
@@ -172,14 +172,14 @@ class NodeWriter:
         return output
 
     def parameter(self, key: str, shape: Sequence[int] | None = None) -> Value | None:
-        """Return the name of a parameter, or of what belongs to the layer's state; None if it has none of this name.
+        """Return the name of a parameter or state of the layer, and write its constant; None if there is none.
 
         Parameters
         ----------
         key : str
-            Such as "weight".
+            The name within the layer, such as "weight".
         shape : sequence of int, optional
-            Another shape of the same numbers, in which it is written.
+            The shape in which the array is written; by default its own shape.
         """
         name = f"{self.name}.{key}"
         if name not in self.graph.state:
@@ -207,7 +207,7 @@ class NodeWriter:
         return bool(defs.has(op, self.opset, ""))
 
     def close(self, result: Any) -> Value:
-        """Give the value that the layer makes its name, and return it; it is another's where the layer does nothing."""
+        """Rename the layer's output and return its name; a layer that writes no node returns the name of its input."""
         mine = self.graph.nodes[self._first :]
         if not isinstance(result, str):
             raise ModelError(f"to_onnx must return the name of a value, as node(...) does, got {result!r:.80}")
@@ -226,7 +226,7 @@ class NodeWriter:
         return value if isinstance(value, str) else self.number(value)
 
     def _schema(self, op: str) -> Any:
-        """Return what this version of ONNX says of an operator, or raise a ModelError that it does not have it."""
+        """Return the schema of an operator in this opset, or raise a ModelError if the opset does not have it."""
         from onnx import defs
 
         if not defs.has(op, self.opset, ""):

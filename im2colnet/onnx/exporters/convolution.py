@@ -11,7 +11,7 @@ from im2colnet.onnx.exporters.shaping import pad, pads_of
 
 @exporter(Conv1d, Conv2d)
 def convolution(layer: Conv2d, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write a convolution, after what pads its images if that is not zeros."""
+    """Write a convolution; padding with other numbers than zeros is a node before it."""
     (x,) = inputs
     if layer.border is not None:
         x = pad(layer.border, node, inputs)

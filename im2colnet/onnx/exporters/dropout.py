@@ -1,4 +1,4 @@
-"""Dropout as ONNX, which does nothing when a network evaluates; a file keeps it for those who go on training."""
+"""Dropout as ONNX: it does nothing in inference, but the file keeps it, so that training can continue."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from im2colnet.onnx.exporters.base import NodeWriter, Value, exporter
 
 @exporter(Dropout, Dropout2d, StochasticDepth)
 def dropout(layer: Dropout, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write what gives the numbers as they are."""
+    """Write a Dropout node, which passes its input on unchanged in inference."""
     return node("Dropout", *inputs, ratio=float(layer.p), keeps=layer)

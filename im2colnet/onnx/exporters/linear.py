@@ -10,7 +10,7 @@ from im2colnet.onnx.exporters.base import NodeWriter, Value, exporter
 
 @exporter(Linear)
 def linear(layer: Linear, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write ``x · weightᵀ + bias``; ONNX's Gemm is of features alone."""
+    """Write ``x · weightᵀ + bias``; ONNX's Gemm takes only features."""
     bias = node.parameter("bias")
     if len(node.output_shape) > 1:
         product = node("MatMul", *inputs, node("Transpose", node.parameter("weight"), perm=[1, 0]))

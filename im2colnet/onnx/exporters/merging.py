@@ -47,5 +47,5 @@ def _written(operation: str, node: NodeWriter, first: Value, second: Value, alik
 
 @exporter(Concat)
 def concat(layer: Concat, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write the values after each other."""
+    """Write the concatenation of the values."""
     return node("Concat", *inputs, axis=layer.dim % (len(node.output_shape) + 1))

@@ -19,13 +19,13 @@ from im2colnet.onnx.exporters.base import NodeWriter, Value, exporter
 
 
 def _scale_and_bias(node: NodeWriter, shape: Any) -> tuple[Value, Value]:
-    """Return the layer's weight and bias, or what does nothing in their place, for operators that need both."""
+    """Return the layer's weight and bias, or ones and zeros in their place, for operators that need both."""
     scale = node.parameter("weight") or node.number(np.ones(shape))
     return scale, node.parameter("bias") or node.number(np.zeros(shape))
 
 
 def _affine(x: Value, node: NodeWriter, behind: int = 0) -> Value:
-    """Write ``weight · x + bias``, as far as there are these; they have so many axes behind their own."""
+    """Write ``weight · x + bias``, if the layer has these; they get ``behind`` more axes of length 1 at the end."""
     for op, key in ("Mul", "weight"), ("Add", "bias"):
         array = node.graph.state.get(f"{node.name}.{key}")
         if array is not None:
@@ -35,7 +35,7 @@ def _affine(x: Value, node: NodeWriter, behind: int = 0) -> Value:
 
 @exporter(BatchNorm1d, BatchNorm2d, InstanceNorm2d)
 def running_norm(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write the normalization by running statistics, or else by those of the batch, or of each image's channel."""
+    """Write the normalization by running statistics, or by the statistics of the batch, or of each image's channels."""
     (x,), channels = inputs, layer.num_features
     if layer.track_running_stats:
         statistics = node.parameter("running_mean"), node.parameter("running_var")
@@ -61,7 +61,7 @@ def _normalized(x: Value, node: NodeWriter, axes: Sequence[int], eps: float, cen
 
 @exporter(GroupNorm)
 def group_norm(layer: GroupNorm, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write the normalization of groups of channels: before opset 21 as that of each row of a table of groups."""
+    """Write the normalization of groups of channels: before opset 21 it is done for each row of a table of groups."""
     (x,), G, shape = inputs, layer.num_groups, node.output_shape
     if node.opset >= 21:
         affine = _scale_and_bias(node, layer.num_channels)

@@ -33,13 +33,13 @@ ROUNDS_UP = 22
 
 
 def _size(node: NodeWriter) -> tuple[int, int]:
-    """Return height and width of the images, or of the row that a sequence is."""
+    """Return height and width of the images; a sequence counts as an image of one row."""
     _, *size = node.input_shapes[0]
     return (1, *size) if len(size) == 1 else (size[0], size[1])  # type: ignore[return-value]
 
 
 def _reach(window: Window, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the padding, with what the last windows reach beyond it if their number is rounded up."""
+    """Return the padding, extended to the end of the last windows if their number is rounded up."""
     found = []
     steps = zip(size, window.output_size(size), window.stride, window.extent, window.padding, strict=True)
     for n, out, stride, extent, (before, after) in steps:
@@ -50,7 +50,7 @@ def _reach(window: Window, size: tuple[int, int]) -> tuple[tuple[int, int], tupl
 def _rounded(window: Window, node: NodeWriter) -> tuple[dict[str, Any], Window]:
     """Return the attributes of a window, as ONNX's pools take them, and the window that is written.
 
-    Before opset 22 the number of windows was rounded up in another way, so that it is written as padding.
+    Before opset 22 ONNX rounds the number of windows up in another way, so the difference is written as padding.
     """
     if not window.ceil_mode:
         return window_of(window), window
@@ -119,7 +119,7 @@ def global_avg_pool(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Va
 
 @exporter(AdaptiveAvgPool1d, AdaptiveAvgPool2d)
 def adaptive_avg_pool(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write means of windows of which so many cover the image."""
+    """Write adaptive average pooling: the means of a given number of windows, which cover the image."""
     if set(node.output_shape[1:]) == {1}:
         return node("GlobalAveragePool", *inputs)
     return _adaptive("AveragePool", "ReduceMean", node, *inputs)
@@ -127,12 +127,12 @@ def adaptive_avg_pool(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> 
 
 @exporter(AdaptiveMaxPool1d, AdaptiveMaxPool2d)
 def adaptive_max_pool(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write maxima of windows of which so many cover the image."""
+    """Write adaptive max pooling: the maxima of a given number of windows, which cover the image."""
     return _adaptive("MaxPool", "ReduceMax", node, *inputs)
 
 
 def _adaptive(pool: str, reduce: str, node: NodeWriter, x: Value) -> Value:
-    """Write windows that lie side by side, or else each window for itself, along one axis after the other."""
+    """Write one pooling if all windows have one size, else each window separately, along one axis after the other."""
     sizes = [*zip(node.input_shapes[0][1:], node.output_shape[1:], strict=True)]
     if all(length % windows == 0 for length, windows in sizes):
         kernel = [length // windows for length, windows in sizes]
@@ -147,13 +147,13 @@ def _adaptive(pool: str, reduce: str, node: NodeWriter, x: Value) -> Value:
     return x
 
 
-#: ONNX's name of what makes one number of several along an axis
+#: ONNX's names of the reductions
 REDUCTIONS: dict[type[Any], str] = {Mean: "ReduceMean", Sum: "ReduceSum", Amax: "ReduceMax", Amin: "ReduceMin"}
 
 
 @exporter(*REDUCTIONS)
 def reduction(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write one number of those along some axes."""
+    """Write a reduction along some axes."""
     dims = layer.dim if hasattr(layer.dim, "__iter__") else [layer.dim]
     axes = sorted(dim % (len(node.input_shapes[0]) + 1) for dim in dims)
     return node(row_of(REDUCTIONS, layer), *inputs, axes=axes, keepdims=int(layer.keepdim))

@@ -35,7 +35,7 @@ def upsample(layer: Upsample, node: NodeWriter, inputs: Sequence[Value]) -> Valu
 
 @exporter(Resize)
 def resize(layer: Resize, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write images of another size by the layer's rules, which ONNX calls otherwise."""
+    """Write images of another size by the layer's rules, with ONNX's names for them."""
     (x,), size, out, factors = inputs, node.input_shapes[0][1:], node.output_shape[1:], layer.factors
     if factors and layer.size is not None and [int(n * f) for n, f in zip(size, factors, strict=True)] != [*out]:
         raise ModelError("ONNX's Resize has sizes or factors, and here both are given: leave one of them out")
@@ -51,7 +51,7 @@ def resize(layer: Resize, node: NodeWriter, inputs: Sequence[Value]) -> Value:
 
 
 def _resized(x: Value, node: NodeWriter, factors: Sequence[float] | None, how: dict[str, Any]) -> Value:
-    """Write images whose size is multiplied, or is that of the output where there are no factors."""
+    """Write images resized by the factors, or without factors to the size of the output."""
     # opsets 11 and 12 want inputs that they do not read
     unread: list[float] | None = [] if 11 <= node.opset < 13 else None
     if factors is not None:

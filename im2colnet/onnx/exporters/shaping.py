@@ -29,13 +29,13 @@ from im2colnet.onnx.exporters.base import NodeWriter, Value, exporter, row_of
 
 @exporter(Flatten)
 def flatten(layer: Flatten, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write a sample's numbers along one axis."""
+    """Write each sample as a vector."""
     return node("Flatten", *inputs, axis=1)
 
 
 @exporter(Reshape, Unflatten)
 def reshape(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write samples of another shape; the 0 stands for the batch as it is."""
+    """Write samples in another shape; the 0 keeps the batch size."""
     return node("Reshape", *inputs, shape=[0, *node.output_shape])
 
 
@@ -74,13 +74,13 @@ def shortcut(layer: ZeroPadShortcut, node: NodeWriter, inputs: Sequence[Value]) 
 
 @exporter(PixelShuffle)
 def pixel_shuffle(layer: PixelShuffle, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write channels as pixels; "CRD" says that the new row and column are the last of what a channel stands for."""
+    """Write channels as pixels; "CRD" means that the offsets in the block vary fastest in a channel's number."""
     return node("DepthToSpace", *inputs, blocksize=layer.upscale_factor, mode="CRD")
 
 
 @exporter(PixelUnshuffle)
 def pixel_unshuffle(layer: PixelUnshuffle, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write pixels as channels; ONNX's SpaceToDepth gives them in another order."""
+    """Write pixels as channels; ONNX's SpaceToDepth orders the channels in another way."""
     (C, *_), (_, H, W), r = node.input_shapes[0], node.output_shape, layer.downscale_factor
     blocks = node("Reshape", *inputs, shape=[0, C, H, r, W, r])
     return node("Reshape", node("Transpose", blocks, perm=[0, 1, 3, 5, 2, 4]), shape=[0, C * r * r, H, W])
@@ -94,9 +94,9 @@ def channel_shuffle(layer: ChannelShuffle, node: NodeWriter, inputs: Sequence[Va
     return node("Reshape", node("Transpose", groups, perm=[0, 2, 1, 3, 4]), shape=[0, C, *size])
 
 
-#: ONNX's word for what a padding shows, by PyTorch's
+#: ONNX's name of each padding mode, by PyTorch's name
 MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-#: and what it is called by PyTorch in layers that have a class for it
+#: PyTorch's name of the padding mode of each layer
 MODE_OF: dict[type[Any], str] = {
     ConstantPad2d: "constant",
     ZeroPad2d: "constant",
@@ -120,7 +120,7 @@ def pad_axes(layer: Pad, node: NodeWriter, inputs: Sequence[Value]) -> Value:
 
 
 def _padded(x: Value, node: NodeWriter, sides: Sequence[tuple[int, int]], mode: str, value: float) -> Value:
-    """Write numbers around each axis of a sample, and cut off others where the padding is negative."""
+    """Write the padding of each axis of a sample; negative padding crops the axis."""
     if mode == "constant":
         number: dict[str, Any] = {} if not value else {"value" if node.opset < 11 else "constant_value": float(value)}
         return node("Pad", x, pads=pads_of(sides), **number)
@@ -134,13 +134,13 @@ def _padded(x: Value, node: NodeWriter, sides: Sequence[tuple[int, int]], mode: 
 
 
 def pads_of(sides: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the padding of a sample's axes as ONNX has it, with the batch: all that is before them, all behind."""
+    """Return the padding in ONNX's order, for the batch axis too: first before all axes, then behind all axes."""
     before, after = zip(*sides, strict=True)
     return [0, *before, 0, *after]
 
 
 def _cut(x: Value, node: NodeWriter, sides: Sequence[tuple[int, int]]) -> Value:
-    """Write what is left of the axes whose padding is negative."""
+    """Write the crop of the axes whose padding is negative."""
     cut = {axis: (max(-a, 0), max(-b, 0)) for axis, (a, b) in enumerate(sides, 1) if min(a, b) < 0}
     if not cut:
         return x

@@ -179,7 +179,7 @@ def clip(node: OnnxNode, t: Translation) -> None:
 
 
 def limit(node: OnnxNode, t: Translation, place: int, name: str) -> float:
-    """Return a limit of a Clip, infinite where there is none."""
+    """Return a limit of a Clip; it is infinite if the node has no limit."""
     found = node.attributes.get(name, t.known(node, place, f"limit {name!r}"))
     none = -inf if name == "min" else inf
     value = none if found is None else float(np.asarray(found).item())
@@ -187,7 +187,7 @@ def limit(node: OnnxNode, t: Translation, place: int, name: str) -> float:
 
 
 def along_axis(kind: Any) -> Callable[[OnnxNode, Translation], None]:
-    """Return how a softmax is read: until version 12 it is that of a matrix, of all axes from one on."""
+    """Return the function that reads a softmax; until opset 12 ONNX's covers all axes from the given one on."""
 
     def read(node: OnnxNode, t: Translation) -> None:
         x, shape = node.inputs[0], t.shape(node.inputs[0])

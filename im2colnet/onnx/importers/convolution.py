@@ -74,7 +74,7 @@ def steps(node: OnnxNode, n: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def borders(node: OnnxNode, t: Translation, kernel: tuple[int, ...]) -> tuple[Pads, tuple[int, ...]]:
-    """Return what is cut off the output along each axis, before and behind, and what it has more behind."""
+    """Return the pixels to cut off the output, before and behind along each axis, and the pixels to add behind."""
     n, (strides, dilations) = len(kernel), steps(node, len(kernel))
     lengths, auto = t.shape(node.inputs[0])[2:], node.attributes.get("auto_pad", "NOTSET")
     more = tuple(node.attributes.get("output_padding", (0,) * n))
@@ -92,7 +92,7 @@ def borders(node: OnnxNode, t: Translation, kernel: tuple[int, ...]) -> tuple[Pa
 
 
 def with_bias(node: OnnxNode, t: Translation, tensor: str, weights: dict[str, Any]) -> None:
-    """Add a number to each channel, where there is a bias, and let that be the node's output."""
+    """Add the bias to each channel, if there is one; the result is the node's output."""
     if "bias" not in weights:
         t.same(node, tensor)
         return

@@ -1,4 +1,4 @@
-"""Dropout, and what does nothing to a value."""
+"""Dropout, and operators that do not change a value."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from im2colnet.layers import Dropout
 from im2colnet.onnx.read import OnnxNode
 from im2colnet.onnx.translate import Refused, Translation, importer
 
-#: what ONNX calls its types of numbers with a fraction
+#: ONNX's floating-point types
 FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 
 

@@ -36,11 +36,11 @@ def gemm(node: OnnxNode, t: Translation) -> None:
 
 
 def scaled(array: Any, factor: float) -> Any:
-    """Return the product with a factor, which is nothing to do for 1."""
+    """Return the product with a factor; for the factor 1 it is the array itself."""
     return array if factor == 1 else (array * np.float64(factor)).astype(array.dtype)
 
 
-#: along an axis whose means a matrix may be
+#: the largest length of an axis for which a matrix is compared with average pooling
 MOST_PIXELS = 1024
 
 
@@ -50,7 +50,7 @@ def matmul(node: OnnxNode, t: Translation) -> None:
     first, second = t.constant(a), t.constant(b)
     if first is None and second is None:
         if min(len(t.shape(a)), len(t.shape(b))) < 3 or len(t.shape(a)) != len(t.shape(b)):
-            raise Refused("it multiplies two values whose samples would meet")
+            raise Refused("it multiplies two values so that samples of the batch are mixed")
         t.add(node, MatMul(), a, b)
     elif first is None:
         means = means_of(matrix(second), t.shape(a), -1)
@@ -75,7 +75,7 @@ def matrix(constant: Any) -> Any:
 
 
 def means_of(factor: Any, shape: Sequence[Any], axis: int) -> Any:
-    """Return the pooling that is a product with this matrix (in, out), if its columns are means of neighbours."""
+    """Return the pooling that equals the product with this matrix (in, out), if its columns are means of neighbours."""
     length, count = factor.shape
     if len(shape) not in (3, 4) or (len(shape) == 3 and axis == -2) or length > MOST_PIXELS or count > MOST_PIXELS:
         return None
@@ -90,6 +90,6 @@ def means_of(factor: Any, shape: Sequence[Any], axis: int) -> Any:
 
 
 def along_last(node: OnnxNode, t: Translation, tensor: str, factor: Any) -> str:
-    """Multiply the last axis by a matrix (in, out); return a name for what that makes."""
+    """Multiply the last axis by a matrix (in, out); return a name for the product."""
     features, outputs = factor.shape
     return t.apply(node, Linear(features, outputs, bias=False), tensor, weights={"weight": factor.T})

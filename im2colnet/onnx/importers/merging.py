@@ -27,7 +27,7 @@ OPSETS = {"Pow": (6, 15), "Max": (6, 13), "Min": (6, 13), "Sum": (6, 13), "Mean"
 
 
 def sample_constant(constant: Any, shape: Sequence[Any]) -> Any:
-    """Return a constant that is broadcast to values of a shape, as what is the same for all samples.
+    """Return a constant that is broadcast to values of a shape, as a constant for each sample.
 
     It has the axes of a sample, some of length 1, or none if it is one number.
     """
@@ -45,7 +45,7 @@ def sample_constant(constant: Any, shape: Sequence[Any]) -> Any:
 
 
 def both(node: OnnxNode, t: Translation, operator: str, first: str, second: str) -> str:
-    """Apply arithmetic to two tensors, of which one may be a constant; return a name for what it makes."""
+    """Apply arithmetic to two tensors, one of which may be a constant; return a name for the result."""
     kind, operation = ARITHMETIC[operator]
     constants = [t.constant(first), t.constant(second)]
     if constants[0] is not None and constants[1] is not None:
@@ -53,7 +53,7 @@ def both(node: OnnxNode, t: Translation, operator: str, first: str, second: str)
     if constants[0] is None and constants[1] is None:
         a, b = t.shape(first), t.shape(second)
         if len(a) != len(b):
-            raise Refused(f"it joins values of {len(a)} and {len(b)} axes, whose samples would meet")
+            raise Refused(f"it combines values of {len(a)} and {len(b)} axes, so that samples of the batch are mixed")
         return t.apply(node, kind(), first, second)
     reverse = constants[0] is not None
     if node.opset < 7 and not reverse:
@@ -63,7 +63,7 @@ def both(node: OnnxNode, t: Translation, operator: str, first: str, second: str)
 
 
 def aligned(node: OnnxNode, constant: Any, ndim: int) -> Any:
-    """Return a constant with axes of length 1 behind its own, which version 6 of the operators puts where it says."""
+    """Return a constant with more axes of length 1, so that it has the place given by ``axis`` in opset 6."""
     if not node.attributes.get("broadcast", 0) or "axis" not in node.attributes:
         return constant
     behind = ndim - node.attributes["axis"] % ndim - np.ndim(constant)
@@ -73,7 +73,7 @@ def aligned(node: OnnxNode, constant: Any, ndim: int) -> Any:
 def with_constant(
     node: OnnxNode, t: Translation, tensor: str, operation: str, constant: Any, reverse: bool = False
 ) -> str:
-    """Apply an operation with a constant; return a name for what it makes."""
+    """Apply an operation with a constant; return a name for the result."""
     array, kind = sample_constant(constant, t.shape(tensor)), WithConstant
     reverse = reverse and operation in ("sub", "div", "pow")  # the others are the same in either order
     if array.ndim == 0:
@@ -82,7 +82,7 @@ def with_constant(
 
 
 def short(array: Any) -> float:
-    """Return a number as the shortest decimal that is it in its own precision, such as 0.1."""
+    """Return a number as the shortest decimal that equals it in its own precision, such as 0.1."""
     return float(str(array)) if array.dtype.kind == "f" else float(array)
 
 
@@ -121,7 +121,7 @@ def concat(node: OnnxNode, t: Translation) -> None:
 
 
 def joined_with_constants(node: OnnxNode, t: Translation, axis: int) -> None:
-    """Join values and constants: the values are padded with zeros, and the constants are added to those."""
+    """Concatenate values and constants: the values are padded with zeros, and the constants are added there."""
     parts: list[tuple[str, int, int]] = []  # a value, and how many zeros come before it and behind it
     arrays, first = [], 0
     for name in node.inputs:

@@ -34,7 +34,7 @@ def batch_normalization(node: OnnxNode, t: Translation) -> None:
     if not node.attributes.get("spatial", 1):
         raise Refused("spatial=0, with statistics of each pixel, is not supported")
     if node.attributes.get("training_mode", 0):
-        t.note(node, "normalises by the batch: here only training does, and prediction takes its statistics")
+        t.note(node, "normalizes by the batch: here only training does so, and prediction uses the running statistics")
     momentum = float(str(np.float32(1 - node.attributes.get("momentum", 0.9))))
     x, sample = node.inputs[0], t.shape(node.inputs[0])[1:]
     kind = BatchNorm2d if len(sample) == 3 else BatchNorm1d
@@ -70,7 +70,7 @@ def over_last(node: OnnxNode, t: Translation) -> tuple[tuple[int, ...], dict[str
     shape = t.shape(node.inputs[0])
     axis = node.attributes.get("axis", -1) % len(shape)
     if axis == 0:
-        raise Refused("it normalises over the batch axis, and a network keeps its samples apart")
+        raise Refused("it normalizes over the batch axis, and a network keeps its samples apart")
     given = {"weight": t.known(node, 1, "scale"), "bias": t.known(node, 2, "bias")}
     sizes = tuple(shape[axis:])
     t.check_room(sizes)

@@ -1,4 +1,4 @@
-"""Pooling, and what is reduced along axes."""
+"""Pooling, and reductions along axes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from im2colnet.onnx.importers.windows import around, axes, one, pads, sizes
 from im2colnet.onnx.read import OnnxNode
 from im2colnet.onnx.translate import Refused, Translation, importer
 
-#: pixels of a window
+#: the largest number of pixels in a window
 MOST_PIXELS = 1 << 20
 
 
 def window(node: OnnxNode, t: Translation) -> dict[str, Any]:
-    """Return what all layers of pooling are given."""
+    """Return the arguments that all pooling layers have."""
     n, kernel = axes(node, t), tuple(node.attributes["kernel_shape"])
     if len(kernel) != n:
         raise Refused(f"kernel_shape {kernel} does not fit an input of {n} axes besides batch and channels")
@@ -94,12 +94,12 @@ def lp_pool(node: OnnxNode, t: Translation) -> None:
 
 
 def powers(p: float) -> list[Any]:
-    """Return layers that raise the sizes of numbers to a power."""
+    """Return layers that raise absolute values to a power."""
     return [Square()] if p == 2 else [Abs(), *power(float(p))]
 
 
 def root(p: float) -> list[Any]:
-    """Return layers that undo a power of positive numbers."""
+    """Return layers that take the p-th root of positive numbers."""
     return [Sqrt()] if p == 2 else power(1 / p)
 
 
@@ -113,7 +113,7 @@ def global_average_pool(node: OnnxNode, t: Translation) -> None:
 
 
 def places(node: OnnxNode, t: Translation) -> tuple[int, ...]:
-    """Return the axes behind the channels."""
+    """Return the axes after the channel axis."""
     found = tuple(range(2, len(t.shape(node.inputs[0]))))
     if not found:
         raise Refused("its input has no axes besides batch and channels")
@@ -121,7 +121,7 @@ def places(node: OnnxNode, t: Translation) -> tuple[int, ...]:
 
 
 def mean_of(dims: tuple[int, ...], ndim: int, keepdim: bool) -> Any:
-    """Return the layer of a mean along axes; that of whole images is faster than others."""
+    """Return the layer for a mean along axes; there is a faster layer for whole images."""
     return GlobalAvgPool2d() if keepdim and ndim == 4 and dims == (2, 3) else Mean(dims, keepdim)
 
 
@@ -151,7 +151,7 @@ def reduced(node: OnnxNode, t: Translation) -> tuple[tuple[int, ...], bool]:
 
 
 def reduction(operator: str, opsets: tuple[int, int], kind: Any, before: Any = None, after: Any = None) -> None:
-    """Register an operator that is a layer of sums or the like, with functions of each number before and after it."""
+    """Register an operator that becomes a reduction layer, with elementwise functions before and after it."""
     kinds = [each for each in (before, kind, after) if each]
 
     @importer(operator, opsets, ", ".join(each.__name__ for each in kinds), "not along the batch")

@@ -11,11 +11,11 @@ from im2colnet.layers.resampling import COORDINATES, REACH, ROUNDINGS
 from im2colnet.onnx.read import OnnxNode
 from im2colnet.onnx.translate import Refused, Translation, importer
 
-#: along an axis
+#: the largest number of pixels along an axis
 MOST_PIXELS = 1 << 20
-#: of the pixels of an axis for those of another one
+#: the largest number of weights between the pixels of an axis before and after resampling
 MOST_WEIGHTS = 1 << 25
-#: what ONNX calls the arguments of Resize
+#: ONNX's names of the arguments of Resize
 ATTRIBUTES = {"mode": "mode", "coordinates": "coordinate_transformation_mode", "rounding": "nearest_mode"}
 
 
@@ -103,7 +103,7 @@ def resample(node: OnnxNode, t: Translation, axes: Sequence[Axis], options: dict
 
 
 def fitting(axes: Sequence[Axis], options: dict[str, Any]) -> Layer:
-    """Return the layer of these rules: the faster one, which PyTorch has too, if it does the same."""
+    """Return the layer for these rules: Upsample, which is faster and exists in PyTorch, if it does the same."""
     for name, known in ("mode", ("nearest", *REACH)), ("coordinates", COORDINATES), ("rounding", ROUNDINGS):
         if options[name] not in known:
             raise Refused(f"{ATTRIBUTES[name]} {options[name]!r} is not supported, {', '.join(known)} are")
@@ -126,7 +126,7 @@ def fitting(axes: Sequence[Axis], options: dict[str, Any]) -> Layer:
 
 
 def same(axes: Sequence[Axis], layer: Any, other: Any) -> bool:
-    """Return whether two layers make the same of images."""
+    """Return whether two layers give the same output for all images."""
     (H, OH, _), (W, OW, _) = axes
     if not layer.output_shape((H, 1, W, 1)) == other.output_shape((H, 1, W, 1)) == (OH, 1, OW, 1):
         return False

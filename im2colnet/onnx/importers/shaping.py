@@ -1,4 +1,4 @@
-"""What changes the shape, not the numbers."""
+"""Operators that change the shape, not the numbers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from im2colnet.onnx.fold import BATCH
 from im2colnet.onnx.read import OnnxNode
 from im2colnet.onnx.translate import Refused, Translation, importer
 
-#: ranges of an axis that are taken one by one
+#: the largest number of ranges of an axis that are cut out one by one
 MOST_PARTS = 256
 MOVES = "it moves the batch axis; a network keeps it first"
 
@@ -42,9 +42,9 @@ def reshape(node: OnnxNode, t: Translation) -> None:
 
 
 def new_sample(t: Translation, shape: Sequence[Any], wanted: Sequence[Any]) -> list[int]:
-    """Return the shape of a sample, of that which a whole batch is to have: its first number is the batch size.
+    """Return the shape of a sample from the wanted shape of a whole batch, whose first number is the batch size.
 
-    In a file whose batch size is 1, or another number, that number stands for any.
+    In a file with a fixed batch size, such as 1, this number stands for any batch size.
     """
     if not wanted:
         raise Refused(f"it makes {_shown(shape)} an array without a batch axis")
@@ -157,7 +157,7 @@ def split(node: OnnxNode, t: Translation) -> None:
 
 
 def ranges(places: Sequence[int], length: int) -> list[tuple[int, int, int]]:
-    """Return (start, stop, step) of ranges that are these places, one after the other."""
+    """Return (start, stop, step) of ranges that together have these places, in this order."""
     found: list[list[int]] = []
     for place in places:
         last = found[-1] if found else [place]
@@ -230,7 +230,7 @@ def tile(node: OnnxNode, t: Translation) -> None:
     t.same(node, x)
 
 
-#: what ONNX calls the modes of padding -> what they are called here, and the layer of images
+#: ONNX's name of each padding mode -> its name here, and the layer for images
 BORDERS: dict[str, tuple[str, Any]] = {
     "reflect": ("reflect", ReflectionPad2d),
     "edge": ("replicate", ReplicationPad2d),

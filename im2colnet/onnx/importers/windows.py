@@ -1,4 +1,4 @@
-"""What convolution and pooling have in common: where their windows lie."""
+"""The windows of convolution and pooling: kernel sizes, strides and padding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Pads = tuple[tuple[int, int], ...]
 
 
 def axes(node: OnnxNode, t: Translation) -> int:
-    """Return how many axes the windows slide over: 1 of sequences, 2 of images."""
+    """Return the number of axes that the windows slide over: 1 for sequences, 2 for images."""
     found = len(t.shape(node.inputs[0])) - 2
     if found not in (1, 2):
         raise Refused(f"its input has {found} axes besides batch and channels, supported are 1 and 2")
@@ -44,7 +44,7 @@ def pads(node: OnnxNode, t: Translation, kernel: tuple[int, ...]) -> Pads:
 
 
 def halves(total: int, auto: str) -> tuple[int, int]:
-    """Return the padding before and behind, for an odd number of which one more lies where its name says."""
+    """Return the padding before and behind; if ``total`` is odd, ``auto`` says on which side there is one more."""
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
         raise Refused(f"auto_pad {auto!r} is unknown")
     less = total // 2

@@ -1,4 +1,4 @@
-"""What becomes of PyTorch's functions, methods and modules: a function for each, in the module of its family.
+"""The translation of PyTorch's functions, methods and modules: a function for each, in the module of its family.
 
 Their arguments have PyTorch's names, order and defaults.
 """

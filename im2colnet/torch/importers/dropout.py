@@ -1,4 +1,4 @@
-"""Dropout, and what does nothing to a value."""
+"""Dropout, and functions that do not change a value."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def stochastic_depth(t: Trace, input: Value) -> Any:
 @importer("alpha_dropout", "feature_alpha_dropout")
 def alpha_dropout(t: Trace, input: Value, p: float = 0.5, training: Any = True) -> Value:
     if p and (training is True or isinstance(training, Evaluating)):
-        raise Refused("there is no layer like it")
+        raise Refused("there is no such layer")
     return t.same(input)
 
 
@@ -47,10 +47,10 @@ def to(t: Trace, input: Value, *targets: Any, **options: Any) -> Value:
     kinds = {str(target) for target in (*targets, *options.values()) if str(target).startswith("torch.")}
     kinds -= {"torch.float32", str(t.dtype), *ORDERS}
     if kinds:
-        raise Refused(f"it makes {' '.join(kinds)} of the network's numbers")
+        raise Refused(f"it converts values of the network to {' '.join(kinds)}")
     return t.same(input)
 
 
 @importer("_assert")
 def check(t: Trace, condition: Any, message: str) -> None:
-    """Pass by a check of what is not known: what it would find, the layers' own checks of shapes do."""
+    """Skip a check of values that are not known; the layers check the shapes themselves."""

@@ -123,7 +123,7 @@ for _name, _kind in {"sum": Sum, "amax": Amax, "amin": Amin}.items():
 
 
 class Extremes(NamedTuple):
-    """What PyTorch's ``max`` and ``min`` along an axis return; where they are is no value of a network."""
+    """The result of PyTorch's ``max`` and ``min`` along an axis; a network does not compute the indices."""
 
     values: Value
     indices: Value

@@ -1,4 +1,4 @@
-"""Other sizes of images."""
+"""Functions that change the size of images."""
 
 from __future__ import annotations
 

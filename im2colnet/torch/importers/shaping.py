@@ -1,4 +1,4 @@
-"""Other shapes, parts and orders of axes."""
+"""Functions that change the shape, take parts, or reorder axes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _sizes(given: Sequence[Any]) -> list[Any]:
 
 
 def _axis(t: Trace, input: Value, dim: int, more: int = 0) -> int:
-    """Return the number of an axis of a value that has, or will have, some more of them; never the batch's."""
+    """Return the number of an axis of a value that has ``more`` axes than the input; refuse the batch axis."""
     axes = 1 + len(t.sample_shape(input)) + more
     if not -axes <= dim < axes:
         raise Refused(f"dim={dim} is not an axis of a value of {axes} axes")
