@@ -299,7 +299,7 @@ def _log_sigmoid_slope(xp: Any, y: Array, s: Array) -> None:
 
 
 def _exp_of_small(xp: Any, x: Array, w: Array) -> None:
-    """Write exp(x), of numbers above 20 that of 20, in 16 bits that of 5: its square does not overflow."""
+    """Write exp(x) with x clipped to at most 20, or 5 in 16 bits, so that its square does not overflow."""
     x.clip(-inf, 20 if x.dtype.itemsize > 2 else 5, out=w)
     xp.exp(w, out=w)
 
@@ -369,7 +369,7 @@ MILLS: dict[str, dict[str, Any]] = {
 
 
 def _polynomial(xp: Any, a: Array, coefficients: Sequence[float], p: Array) -> None:
-    """Write the polynomial of a whose coefficients begin with that of the highest power."""
+    """Write the polynomial of a with these coefficients, the highest power first."""
     first, second, *others = coefficients
     if first == 1:
         xp.add(a, second, out=p)
@@ -564,7 +564,7 @@ def _cos_slope(xp: Any, x: Array, s: Array) -> None:
     xp.negative(s, out=s)
 
 
-#: the x up to which erf is its Taylor series, of which so many terms reach the precision of an element type
+#: erf is computed by its Taylor series up to this x, with a number of terms for each element type
 ERF_NEAR = 0.5
 ERF_TERMS = {"float16": 5, "bfloat16": 5, "float32": 7, "float64": 12}
 #: an x for which erf is as good as 1

@@ -119,7 +119,7 @@ class Arrays:
         return self
 
     def prepare_process(self) -> None:
-        """Do what the process needs before several workers compute at once; by default nothing.
+        """Prepare the process for several workers that compute at the same time; by default nothing is done.
 
         :func:`~im2colnet.backend.registry.get_backend` calls it each time, so it is called before a network runs. The
         functions on plain arrays do not call it: they leave the process as it is.

@@ -141,9 +141,9 @@ class Convolution(Linear, Activation):
         dx: Array = None,
         scratch: Any = None,
     ) -> Iterator[Call]:
-        """Write both gradients, that of the weight into ``dw`` and that of the input into ``dx``.
+        """Write the gradient of the weight into ``dw`` and the gradient of the input into ``dx``.
 
-        A backend that makes both at once faster than one after the other wants scratch for it; layers ask for that.
+        A backend that computes both at once, faster than one after the other, asks for scratch; layers then use this.
         """
         yield from self.conv2d_weight_grad.prepare(x, dy, window, groups, out=dw)
         yield from self.conv2d_input_grad.prepare(dy, w, (x.shape[0], x.shape[2]), window, groups, out=dx)

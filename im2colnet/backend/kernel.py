@@ -182,7 +182,7 @@ class Kernel(Generic[P]):
         return list(self._scratch(backend, **_described(arguments))) if self._scratch else []
 
     def call(self, backend: Any, args: Sequence[Any], options: dict[str, Any]) -> Array:
-        """Allocate what is not given, compute, and return ``out``."""
+        """Allocate the arrays that are not given, compute, and return ``out``."""
         arguments = self.arguments(args, options)
         self._provide(backend, arguments)
         apart = self._results_apart(backend, arguments)

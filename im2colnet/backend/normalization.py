@@ -244,8 +244,8 @@ class Normalization(Activation):
     ) -> Iterator[Call]:
         """``(x - mean) / √(var + eps) · weight + bias``, mean and (biased) variance of each set of numbers.
 
-        Sums are float64. The mean is subtracted in two parts, its value in the type of x and what rounding has left, so
-        a set far from 0 keeps its digits, and a constant one gives exactly the bias.
+        Sums are float64. The mean is subtracted in two parts, its value in the type of x and its rounding error, so a
+        set far from 0 keeps its digits, and a constant set gives exactly the bias.
 
         Parameters
         ----------
@@ -306,7 +306,7 @@ class Normalization(Activation):
         dx: Array | None = None,
         scratch: Any = None,
     ) -> Iterator[Call]:
-        """Gradients of :meth:`set_norm`: of weight and bias, where they are asked for, and of x.
+        """Gradients of :meth:`set_norm`: of x, and of weight and bias if ``dweight`` and ``dbias`` are given.
 
         With n = (x - mean) / √(var + eps) and g = dy · weight: ``dx = (g - mean(g) - n · mean(g · n)) / √(var + eps)``,
         where the term mean(g) is left out if there is no mean.

@@ -15,7 +15,7 @@ from im2colnet.window import Pair, Tap, Window
 
 
 def pooled(backend: Any, x: Spec, window: Window, **others: Any) -> Spec:
-    """Return what pooling makes of images ``x`` (H, C, W, N): (OH, C, OW, N)."""
+    """Return the output of pooling images ``x`` (H, C, W, N): (OH, C, OW, N)."""
     H, C, W, N = x.shape
     OH, OW = window.output_size((H, W))
     return Spec((OH, C, OW, N), x.dtype)
@@ -120,7 +120,7 @@ class Pooling(Arrays):
     ) -> tuple[Array, Array]:
         """Along ``axis`` the largest input of the taps and its place: the tap times ``factor`` plus ``among`` there.
 
-        What comes first wins, but for NaN, where the last does.
+        The first maximum wins; of several NaN, the last one wins.
         """
         before = (slice(None),) * axis
         shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
@@ -182,8 +182,9 @@ class Pooling(Arrays):
     def pool_shares(self, window: Window, size: Pair, count_include_pad: bool, dtype: str) -> Array:
         """1 / (number of inputs averaged) for each output, (OH, 1, OW, 1).
 
-        Counted are the image's positions and, with ``count_include_pad``, the padding's, but never what a window
-        reaches beyond it because of ``ceil_mode``. Of a window that is dilated so far that it meets none of these, 1.
+        The positions of the image count, and with ``count_include_pad`` the positions of the padding, but never the
+        positions beyond the padding that a window reaches because of ``ceil_mode``. A window whose dilation is so large
+        that no position counts gets 1.
         """
         rows, columns = (self.xp.asarray(c, dtype=dtype) for c in window.counts(size, count_include_pad))
         return 1 / self.xp.maximum(rows[:, None, None, None] * columns[:, None], 1)

@@ -33,7 +33,7 @@ OWN = {entry.partition(":")[0] for entry in BUILT_IN.values()}  # their packages
 #: the backend that is faster where the package of its name is installed, in place of the default
 FASTER = "numba"
 
-#: backends by the names that they were asked for by
+#: the started backends, by the names with which they were requested
 started: dict[str, Backend] = {}
 _context: ContextVar[Backend | None] = ContextVar("im2colnet_backend", default=None)
 
@@ -80,7 +80,7 @@ def get_backend(name: str | Backend | None = None) -> Backend:
 
 
 def _find(name: str | Backend | None = None) -> Backend:
-    """Return a backend, started, and leave the process as it is."""
+    """Start a backend and return it, without preparing the process."""
     if isinstance(name, Backend):
         try:
             _check(name)

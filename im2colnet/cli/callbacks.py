@@ -1,4 +1,4 @@
-"""What ``im2colnet train`` does beside the steps: early stopping, the best epoch, averages, logs, and its display."""
+"""Options of ``im2colnet train``: early stopping, the best epoch, averages of the weights, logs, and the display."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from im2colnet.show.display import VALIDATION
 from im2colnet.training.callbacks import EMA, SWA, Callback, EarlyStopping, KeepBest, TensorBoard
 from im2colnet.training.callbacks.checkpoints import interval
 
-#: the options that a run keeps, so that it goes on with them
+#: the options that a run stores, so that resuming uses them again
 KEPT = ("early_stopping", "monitor", "keep_best", "ema", "swa", "tensorboard", "save_every")
 
 
 def add_callbacks(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments; with ``--resume`` those of the run are the defaults."""
+    """Add the arguments; with ``--resume`` the defaults are the run's options."""
     group = parser.add_argument_group(
         "stopping, averaging, logging", "With --resume the defaults are the options of the resumed run."
     )
@@ -86,7 +86,7 @@ def save_every(value: str) -> str:
 
 
 def settings(args: argparse.Namespace, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that a run keeps: those given, and else those of the run before."""
+    """Return the options that a run stores: the given options, else the options of the resumed run."""
     given = {name: getattr(args, name) for name in KEPT}
     found = {name: before.get(name) if value is None else value for name, value in given.items()}
     if found["ema"] is not None and found["swa"] is not None:

@@ -1,4 +1,4 @@
-"""The network that arguments name, and what is asked of one that classifies."""
+"""The network that the arguments name, and checks of classifiers."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def together() -> Iterator[None]:
 
 
 def by_first(do: Callable[[], T]) -> T:
-    """Return on every rank what rank 0 does; its failure is raised on every rank."""
+    """Call a function on rank 0, and return its result on every rank; its error is raised on every rank."""
     return Agreement(mpi.world()).on_first(do)
 
 

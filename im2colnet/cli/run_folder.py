@@ -51,8 +51,8 @@ class RunRecord:
     split: float | None = None  #: the part of the pictures that was held out
     callbacks: dict[str, Any] = field(default_factory=dict)  #: the options of :mod:`im2colnet.cli.callbacks`
     process: str = ""  #: the process that trains, or was the last to train
-    commands: list[str] = field(default_factory=list)  #: what was typed to train, and to go on with the training
-    versions: dict[str, str] = field(default_factory=dict)  #: of what trained last
+    commands: list[str] = field(default_factory=list)  #: the commands that started and resumed the training
+    versions: dict[str, str] = field(default_factory=dict)  #: the versions of the software that trained last
     done: bool = False  #: whether the training has come to its end
 
     @classmethod
@@ -173,9 +173,9 @@ def take_folder(
     record : RunRecord
         Written into the folder.
     out : str, optional
-        The folder that is asked for; by default that of the checkpoint to go on with, or else a new one.
+        The requested folder; by default the folder of the checkpoint that is resumed, or else a new folder.
     resumed : str, optional
-        The checkpoint to go on with.
+        The checkpoint that is resumed.
     held : ExitStack
         Gives the folder back when it is closed.
     patience : float

@@ -252,18 +252,18 @@ class BoundBatch:
         self.batch: tuple[Array, ...] = ()  # images and targets in shared memory
         self.metrics: tuple[float, ...] = ()  # the loss and its other metrics in the last step
         self.recording = Recording(backend)
-        #: what is joined at the end of a training step: the sums of layers with ``step_sums``, then the metrics
+        #: the array to join at the end of a training step: the sums of layers with ``step_sums``, then the metrics
         self.total: Array | None = None
         self._targets: list[Array] = []
         #: the network's outputs, one row for each sample
         self.outputs: list[Array] = []
         self.counts = counts
-        #: by (pass, node), what is joined within a step
+        #: the joins within a step, by (pass, node)
         allocate = backend.empty_shared
         self.joins = {
             key: joined(plan, key[0], spec, allocate) for key, spec in plan.sums.items() if key[0] != "forward"
         }
-        #: where the sums of a node with ``step_sums`` are in what is joined at the end
+        #: the place of the sums of each node with ``step_sums`` in ``total``
         self._step_sums: dict[int, tuple[slice, Shape]] = {}
         end = 0
         for (kind, i), (shape, _) in plan.sums.items():

@@ -320,7 +320,7 @@ class Engine:
         return told
 
     def _own(self, images: Any, bound: BoundBatch, samples: int | None) -> Any:
-        """Return the images of this rank: its part of a whole batch, or what it was given as such."""
+        """Return the images of this rank: its part of a whole batch, or all given images if they are only that part."""
         part = bound.plan.samples
         if self._ranks is None:
             return images

@@ -1,4 +1,4 @@
-"""Communicators: what a worker knows of the others, and how the workers of one process sum their shards."""
+"""Communicators: how a worker communicates with others, and how the workers of one process sum their shards."""
 
 from __future__ import annotations
 

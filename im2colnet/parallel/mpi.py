@@ -35,7 +35,7 @@ TIMEOUT = "IM2COLNET_RANK_TIMEOUT"
 SECONDS = 600.0  #: how long a rank waits for the others by default
 #: a rank whose watchdog has not been seen for this number of seconds does not run
 SILENCE = 5.0
-#: seconds between what a rank says and the end of the job: the launcher has to pass it on
+#: seconds between the last message of a rank and the end of the job: the launcher has to pass the message on
 PAUSE = 0.2
 #: seconds that MPI has to abort the job, before the process ends without it
 GRACE = 10.0
@@ -88,7 +88,7 @@ def world() -> Ranks | None:
 
 
 def failed(error: BaseException | None = None) -> None:
-    """Note that this rank has failed in a way of which the others do not know: the end of Python aborts the job."""
+    """Note that this rank has failed and that the others do not know it: the end of Python aborts the job."""
     job.fail(error)
 
 
@@ -385,7 +385,7 @@ class Job:
             self._code = 130 if isinstance(error, KeyboardInterrupt) else 1
 
     def show(self, kind: Any, error: Any, trace: Any) -> None:
-        """Show an error that nobody has caught, on one rank if all of them know it; else it is going to end the job."""
+        """Show an uncaught error, on one rank only if all ranks know it; otherwise the error ends the job."""
         known, first = agreed(error), not any(ranks.rank for ranks in self.ranks)
         if self.is_forked() or first or not (known or isinstance(error, KeyboardInterrupt)):
             self._show_before(kind, error, trace)

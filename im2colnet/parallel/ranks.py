@@ -1,4 +1,4 @@
-"""Ranks: processes that MPI has started on one machine or on several, and what they send each other.
+"""Ranks: processes that MPI has started on one machine or several, and the communication between them.
 
 Rank q of R has the shards ``partition(count, q, R)``. It makes those additions of the fixed tree that it can make
 alone; the remaining sums are its *nodes*: one if R and the number of shards are powers of two, and at most about
@@ -30,7 +30,7 @@ from im2colnet.parallel.communicator import Communicator
 from im2colnet.parallel.tree import across, add_pairs, nodes, pairs, partition
 from im2colnet.types import Array
 
-#: what a rank meets the others with at the end of Python; operations have the numbers from 1
+#: the operation of a rank's last meeting, at the end of Python; other operations have numbers from 1
 END = 0
 #: the numbers of int64 that a rank gives in a meeting, with the operation's own number
 MEETING = 8
@@ -149,7 +149,7 @@ class Ranks:
             d *= 2
 
     def _ordered(self, mine: np.ndarray, other: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the left and the right summand of the tree: that of the rank with the lower number is the left one."""
+        """Return the left and the right summand of the tree: the left one is from the rank with the lower number."""
         return (other, mine) if self.rank & d else (mine, other)
 
     def _add_all(self, mine: list[np.ndarray], count: int, total: np.ndarray) -> None:
@@ -351,7 +351,7 @@ def _is_power(n: int) -> bool:
 
 
 def _vector(array: Any) -> np.ndarray:
-    """Return the elements of a C-contiguous array; of one that lies on a device, those of a copy on the host."""
+    """Return the elements of a C-contiguous array as a vector; for an array on a device, of a copy on the host."""
     host = array if isinstance(array, np.ndarray) else backend_of(array=array).to_numpy(array)
     return host.reshape(-1, copy=False)
 
@@ -370,7 +370,7 @@ def _cut(vectors: list[np.ndarray], received: int) -> list[list[np.ndarray]]:
 
 
 def _check(bounds: Sequence[int], vector: np.ndarray) -> None:
-    """Check that each element of a vector is some rank's: what MPI moves lies one after the other."""
+    """Check that each element of a vector belongs to a rank; the ranks' parts are contiguous, in order."""
     if bounds[0] != 0 or bounds[-1] != vector.size:
         raise ShapeError(f"the ranks' bounds must begin at 0 and end at {vector.size}, got {list(bounds)}")
 
@@ -381,7 +381,7 @@ def _within(start: int, size: int, bounds: Sequence[int]) -> list[int]:
 
 
 def _to_device(array: Any, host: np.ndarray) -> None:
-    """Write into an array on a device what its copy on the host has become."""
+    """Copy the result from the copy on the host into an array on a device."""
     if not isinstance(array, np.ndarray):
         array[...] = backend_of(array=array).asarray(host).reshape(array.shape)
 

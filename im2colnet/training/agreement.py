@@ -144,7 +144,7 @@ class Agreement:
                 )
 
     def on_first(self, function: Callable[[], T]) -> T:
-        """Return what the function returns on rank 0, the only one that calls it; its error is raised on every rank."""
+        """Call a function on rank 0 only, and return its result on every rank; its error is raised on every rank."""
         if self.ranks is None:
             return function()
         self.meet(EPOCH)

@@ -179,7 +179,7 @@ def threshold(layer: Threshold, node: NodeWriter, inputs: Sequence[Value]) -> Va
 
 @exporter(Softmax, LogSoftmax)
 def softmax(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write the softmax over an axis. Before opset 13 ONNX's covers all later axes too, so the axis must be the last."""
+    """Write the softmax over an axis. Before opset 13 ONNX's covers all later axes too, so the axis must be last."""
     op = "Softmax" if isinstance(layer, Softmax) else "LogSoftmax"
     last = len(node.output_shape)
     axis = layer.dim % (last + 1)

@@ -79,7 +79,7 @@ def along(kind: Callable[[int], Layer], forward: Callable[..., Array], gradient:
 def case(
     kind: type[Layer], forward: Callable[..., Array], gradient: Callable[..., Array], *layers: Layer, **others: Any
 ) -> LayerCase:
-    """The row of a class whose arguments are those of its oracles."""
+    """The case of a class whose oracles take the same arguments."""
     return LayerCase(
         kind,
         lambda layer, state, x: forward(x, **layer.config()),

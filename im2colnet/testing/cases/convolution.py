@@ -11,7 +11,7 @@ from im2colnet.testing.cases.base import LayerCase, State
 from im2colnet.types import Array
 
 Gradients = tuple[tuple[Array, ...], dict[str, Array]]
-#: what pads the images of a convolution that does not see zeros around them, and what is adjoint to that
+#: the padding of images for a convolution without zero padding, and its gradient
 BORDERS = {
     "reflect": (oracles.reflection_pad2d, oracles.reflection_pad2d_grad),
     "replicate": (oracles.replication_pad2d, oracles.replication_pad2d_grad),
@@ -20,12 +20,12 @@ BORDERS = {
 
 
 def window(layer: Conv2d) -> tuple[Any, ...]:
-    """The arguments that the oracles take behind the arrays."""
+    """The arguments of the oracles after the arrays."""
     return layer.stride, layer.padding, layer.dilation, layer.groups
 
 
 def padded(layer: Conv2d, x: Array) -> tuple[Array, tuple[Any, ...], Callable[[Array], Array]]:
-    """Images with their border, the window that slides over them, and what makes of their gradient that of ``x``."""
+    """Padded images, the window that slides over them, and a function from their gradient to the gradient of ``x``."""
     if layer.padding_mode == "zeros":
         return x, window(layer), lambda dx: dx
     pad, pad_grad = BORDERS[layer.padding_mode]

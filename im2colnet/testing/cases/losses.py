@@ -31,7 +31,7 @@ Draw = Callable[[Any], Any]
 
 
 def labels(shape: Shape, classes: int, ignored: int | None = None) -> Draw:
-    """Return what draws labels; about a third of them are ``ignored``."""
+    """Return a function that draws labels; about a third of them are ``ignored``, if it is given."""
 
     def draw(rng: Any) -> Any:
         found = rng.integers(0, classes, shape)
@@ -41,7 +41,7 @@ def labels(shape: Shape, classes: int, ignored: int | None = None) -> Draw:
 
 
 def probabilities(shape: Shape) -> Draw:
-    """Return what draws probabilities of classes."""
+    """Return a function that draws probabilities of classes."""
 
     def draw(rng: Any) -> Any:
         found = rng.random(shape)
@@ -51,12 +51,12 @@ def probabilities(shape: Shape) -> Draw:
 
 
 def normal(shape: Shape) -> Draw:
-    """Return what draws normal numbers."""
+    """Return a function that draws normally distributed numbers."""
     return lambda rng: rng.standard_normal(shape)
 
 
 def uniform(shape: Shape) -> Draw:
-    """Return what draws numbers from 0 to 1."""
+    """Return a function that draws numbers from 0 to 1."""
     return lambda rng: rng.random(shape)
 
 

@@ -49,7 +49,7 @@ def with_constant(layer: WithConstant, state: State, x: Array) -> Array:
 
 
 def with_constant_grad(layer: WithConstant, state: State, dy: Array, x: Array) -> tuple[tuple[Array], dict[str, Array]]:
-    """Its gradient, that of the value alone."""
+    """The gradient with respect to the value only."""
     _, gradient = OF_TWO[layer.operation]
     constant = broadcastable(state.arrays.get("constant", layer.value), x.ndim)
     dx = gradient(constant, x, dy)[1] if layer.reverse else gradient(x, constant, dy)[0]

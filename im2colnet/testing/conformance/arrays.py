@@ -1,4 +1,4 @@
-"""Checks of arrays that come and go, of random numbers, and of what a backend refuses; and faults of them."""
+"""Checks of the transfer of arrays, random numbers, and errors of a backend; and faults of them."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def check_all_finite(subject: Subject, dtype: str) -> None:
 
 
 class Foreign:
-    """An array of nobody's."""
+    """An array of an unknown class."""
 
     shape, ndim, dtype = (1, 1, 3, 3), 4, np.dtype("float32")
 
@@ -145,7 +145,7 @@ def refused(subject: Subject, what: str, error: type[Exception], call: Callable[
 
 
 def check_errors(subject: Subject, dtype: str) -> None:
-    """What cannot be is refused, with an error of the library that says why."""
+    """Check that impossible requests are refused, with an error of the library that says why."""
     backend = subject.backend
     x, w = np.ones((1, 1, 3, 3), dtype), np.ones((1, 1, 2, 2), dtype)
     there = subject.there(x)
@@ -181,7 +181,7 @@ def other_parameters(call: Call) -> Any:
 
 
 def in_float32(call: Call) -> Any:
-    """What comes in as float64 becomes float32."""
+    """Arrays of float64 become float32."""
     array = call.right(**call.arguments)
     return array.astype("float32") if array.dtype.name == "float64" else array
 

@@ -41,7 +41,7 @@ def images(x: Any) -> Any:
 
 
 def laid_out(backend: Backend, array: Any, layout: str) -> Array:
-    """An array of the backend with the numbers of one of NumPy's, in a memory order; those of NumPy are read-only."""
+    """An array of the backend with the numbers of a NumPy array, in a memory order; NumPy's own are read-only."""
 
     def there(x: Any) -> Array:
         return backend.asarray(np.array(x, order="C"))  # a copy
@@ -122,7 +122,7 @@ class Call(NamedTuple):
         return [to_host(self.backend, self.arguments.get(name)) for name in names]
 
     def changed(self, **changes: Any) -> Any:
-        """Return what the method makes of other arguments."""
+        """Return the result of the method for other arguments."""
         return self.right(**(self.arguments | changes))
 
     def give(self, result: Any, name: str = "out") -> Array:
@@ -164,7 +164,7 @@ class Fault:
 
 
 def changing(**changes: Callable[[Any], Any]) -> Callable[[Call], Any]:
-    """Return a fault: the method gets other arguments, each a function of what was given."""
+    """Return a fault: the method gets other arguments, each a function of the given argument."""
 
     def wrong(call: Call) -> Any:
         given = {name: change(call.arguments.get(name)) for name, change in changes.items()}
@@ -174,7 +174,7 @@ def changing(**changes: Callable[[Any], Any]) -> Callable[[Call], Any]:
 
 
 def changing_arrays(**changes: Callable[[Any], Any]) -> Callable[[Call], Any]:
-    """Return a fault: the method gets other arrays, each made on the host of the one that was given."""
+    """Return a fault: the method gets other arrays, each computed on the host from the given array."""
 
     def wrong(call: Call) -> Any:
         given = {}
@@ -188,7 +188,7 @@ def changing_arrays(**changes: Callable[[Any], Any]) -> Callable[[Call], Any]:
 
 
 def spoiling(change: Callable[..., Any], name: str = "out", *, among: Sequence[str] = ()) -> Callable[[Call], Any]:
-    """Return a fault: what the method has written to ``name`` is changed.
+    """Return a fault: the array that the method has written to ``name`` is changed.
 
     ``change(result, *arguments)`` is called with arrays of the host and the arguments of the names ``among``.
     """
@@ -226,7 +226,7 @@ class FaultyModule:
 
 
 def to_host(backend: Backend, value: Any) -> Any:
-    """A copy of an array on the host; what is no array stays."""
+    """A copy of an array on the host; another object is returned unchanged."""
     return np.array(backend.to_numpy(value)) if backend.owns(value) else value
 
 
@@ -460,7 +460,7 @@ class _Ways:
         return {name: self.subject.back(array) for name, array in results.items()}
 
     def compare(self) -> Any:
-        """Call the kernel in all ways; return what it gives."""
+        """Call the kernel in all ways; return its result."""
         plain = {name: array for name, array in self.lent().items() if name != "out"}
         returned = self.kernel(**self.given, **plain)
         if "out" in self.parameters:
@@ -523,7 +523,7 @@ def _array(value: Any) -> bool:
 
 
 def _arrays(value: Any, host: Any) -> list[Any]:
-    """The arrays of an argument: itself, or the fields of a named tuple; ``host`` is what it is on the host."""
+    """The arrays of an argument: itself, or the fields of a named tuple; ``host`` is the argument on the host."""
     if hasattr(host, "_fields") and all(map(_array, host)):
         return list(value)
     return [value] if _array(host) else []

@@ -179,7 +179,7 @@ CHECKS = [
 
 # Faults -------------------------------------------------------------------------------------------------------------
 def upside_down(window: Window) -> Window:
-    """The padding of the top at the bottom, and the other way round: of the same size."""
+    """The padding of the top and the bottom exchanged; the output has the same size."""
     top_bottom, left_right = window.padding
     return window._replace(padding=(top_bottom[::-1], left_right))
 
@@ -203,7 +203,7 @@ def without_border(call: Call) -> Any:
 
 
 def adding(call: Call) -> Any:
-    """An image to which is added what was there."""
+    """An image that is added to the previous contents of ``out``."""
     out = call.arguments.get("out")
     before = 0 if out is None else call.host("out")[0]
     image = np.array(call.backend.to_numpy(call.right(**call.arguments)))
@@ -218,7 +218,7 @@ def in_float32(call: Call) -> Any:
 
 
 def own_array(call: Call) -> Any:
-    """The result in an array of its own, although ``out`` was given."""
+    """The result in a new array, although ``out`` was given."""
     return call.changed(out=None)
 
 
@@ -242,7 +242,7 @@ def in_wrong_groups(call: Call) -> Any:
 
 
 def without_last(axis: int) -> Any:
-    """What sets the numbers of the last place of an axis to 0."""
+    """A function that sets the numbers at the last place of an axis to 0."""
 
     def change(array: Any) -> Any:
         np.moveaxis(array, axis, 0)[-1] = 0

@@ -1,4 +1,4 @@
-"""Checks of every layer of the library on a backend, family by family, and faults of what layers are made of."""
+"""Checks of every layer of the library on a backend, family by family, and faults of functions that layers use."""
 
 from __future__ import annotations
 

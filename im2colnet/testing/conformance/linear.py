@@ -57,7 +57,7 @@ CHECKS = [Check("matmul", check_matmul), Check("sum_samples", check_sum_samples)
 # Faults -------------------------------------------------------------------------------------------------------------
 @kernel()
 def read_too_early(self: Any, a: Array, b: Array, out: Array = None) -> Iterator[Any]:
-    """A product of what the arrays held when it was prepared."""
+    """A product with the contents that the arrays had when it was prepared."""
     early = self.asarray(np.array(self.to_numpy(a))), self.asarray(np.array(self.to_numpy(b)))
     yield partial(self.xp.matmul, *early, out=out)
 

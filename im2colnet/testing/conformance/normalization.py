@@ -45,7 +45,7 @@ def statistics_error(dtype: str, mean: float) -> float:
 
 
 def batch_norm_sums(subject: Subject, x: Any) -> None:
-    """Check the sum of each channel, and that of the squares about its mean."""
+    """Check the sum of each channel, and the sum of the squared deviations from its mean."""
     sums = subject.call("batch_norm_sums", rows(x))
     exact, n, dtype = x.astype("float64"), x[:, 0].size, x.dtype.name
     subject.compare("Σx / n", sums[0] / n, exact.mean((0, 2, 3)), dtype)
@@ -148,7 +148,7 @@ def check_batch_norm_grad_line(subject: Subject, dtype: str) -> None:
 
 
 def check_batch_norm_running(subject: Subject, dtype: str) -> None:
-    """Running statistics move in place, once for each call; what they move to stays."""
+    """Check that running statistics move in place, once for each call, and that the target does not change."""
     backend, kept = subject.backend, accumulator(dtype)
     for sums, n, eps, weight, bias in statistics(subject, dtype):
         of, start = exact_line(sums, n, eps, weight, bias), subject.normal(2, 3, dtype=kept)

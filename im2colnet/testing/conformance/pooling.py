@@ -1,4 +1,4 @@
-"""Checks of pooling, with ties and with what is not finite, and faults of it."""
+"""Checks of pooling, with ties and with numbers that are not finite, and faults of it."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def without_nan(x: Any) -> Any:
 
 
 def beyond(call: Call) -> Any:
-    """Means that count what a window reaches beyond the padding because of ``ceil_mode``."""
+    """Means that also count the pixels beyond the padding that a window reaches because of ``ceil_mode``."""
     window, include = call.arguments["window"], call.arguments.get("count_include_pad", True)
     if not (window.ceil_mode and include) or call.arguments.get("divisor"):
         return call.right(**call.arguments)
@@ -241,7 +241,7 @@ def column_by_column(positions: Any, window: Window) -> Any:
 
 
 def turned(positions: Any) -> Any:
-    """Positions of one sample in the place of another's."""
+    """The positions of one sample in place of the positions of another sample."""
     return positions[..., ::-1]
 
 

@@ -211,7 +211,7 @@ def _gated_grad(row: Any, dy: Any) -> Any:
     ]
 
 
-#: of the numbers along the axis ``dim``; the oracle ``softmax`` of the losses is that of the classes
+#: softmax along the axis ``dim``; the oracle ``softmax`` of the losses is over the classes
 softmax_along = _along(_shares)
 softmax_along_grad = _along(lambda x, dy: _shares(x) * (dy - math.fsum(_shares(x) * dy)))
 log_softmax_along = _along(_logarithms)

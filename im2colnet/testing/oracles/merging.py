@@ -99,7 +99,7 @@ def maximum(x: Any, other: Any) -> Any:
 
 
 def maximum_grad(x: Any, other: Any, dy: Any) -> Any:
-    """Gradients with respect to both: that of the larger one, or half of it for each."""
+    """Gradients with respect to both: the larger one gets ``dy``; if they are equal, each gets half of it."""
     return _of_pairs_grad(x, other, dy, lambda a, b: (0.5, 0.5) if a == b else (float(a > b), float(b > a)))
 
 
@@ -109,12 +109,12 @@ def minimum(x: Any, other: Any) -> Any:
 
 
 def minimum_grad(x: Any, other: Any, dy: Any) -> Any:
-    """Gradients with respect to both: that of the smaller one, or half of it for each."""
+    """Gradients with respect to both: the smaller one gets ``dy``; if they are equal, each gets half of it."""
     return _of_pairs_grad(x, other, dy, lambda a, b: (0.5, 0.5) if a == b else (float(a < b), float(b < a)))
 
 
 def concat(*values: Any, dim: int = 1) -> Any:
-    """The values after each other along an axis."""
+    """The concatenation of the values along an axis."""
     values = tuple(np.moveaxis(value, dim, 1) for value in floats(*values))
     y = np.zeros((len(values[0]), sum(value.shape[1] for value in values), *values[0].shape[2:]))
     place = 0

@@ -167,13 +167,13 @@ def rms_norm_grad(x: Any, dy: Any, normalized_shape: Any, weight: Any = None, ep
 
 
 def _base(x: Any, c: int, size: int, alpha: float, k: float) -> Any:
-    """What local response norm divides channel c by, to a power; and the channels that it is made of."""
+    """Return the base of local response norm's divisor of channel c, and the channels that it sums."""
     near = range(max(0, c - size // 2), min(x.shape[1], c + (size - 1) // 2 + 1))
     return k + alpha / size * sum(x[:, other] ** 2 for other in near), near
 
 
 def local_response_norm(x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
-    """Each number of x (N, C, H, W), divided by those at its place in the nearest channels."""
+    """Each number of x (N, C, H, W), divided by a power of the numbers at its place in the nearest channels."""
     (x,) = floats(x)
     y = np.zeros(x.shape)
     for c in range(x.shape[1]):

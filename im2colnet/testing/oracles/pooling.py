@@ -164,7 +164,7 @@ def global_avg_pool2d_grad(input_shape: Any, dy: Any) -> Any:
 
 
 def _adaptive_windows(input_shape: Any, output_size: Any) -> Iterator[Any]:
-    """Yield the index of each output and those of the pixels in its window, in row-major order."""
+    """Yield the index of each output and the indices of the pixels in its window, in row-major order."""
     N, C, H, W = input_shape
     height, width = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
     OH, OW = H if height is None else height, W if width is None else width
@@ -175,7 +175,7 @@ def _adaptive_windows(input_shape: Any, output_size: Any) -> Iterator[Any]:
 
 
 def _filled(numbers: dict[tuple[int, ...], float]) -> Any:
-    """Return the array of numbers by index, the last of which is the last of the array."""
+    """Return an array from numbers by index; the largest index is the last element."""
     return np.reshape(list(numbers.values()), [i + 1 for i in max(numbers)])
 
 
@@ -197,7 +197,7 @@ def adaptive_avg_pool2d_grad(x: Any, dy: Any, output_size: Any) -> Any:
 
 
 def adaptive_max_pool2d(x: Any, output_size: Any) -> Any:
-    """Maximum of each of the same windows."""
+    """Maximum of each window of adaptive pooling."""
     (x,) = floats(x)
     return _filled({out: max(x[pixel] for pixel in pixels) for out, pixels in _adaptive_windows(x.shape, output_size)})
 
@@ -212,7 +212,7 @@ def adaptive_max_pool2d_grad(x: Any, dy: Any, output_size: Any) -> Any:
 
 
 def _sets(x: Any, dim: Any) -> dict[tuple[int, ...], list[tuple[int, ...]]]:
-    """Return the places of the numbers that one number is made of, by its place; the axes ``dim`` have length 1."""
+    """Return the places of the numbers that are reduced to one number, by its place; axes ``dim`` have length 1."""
     axes = [axis % x.ndim for axis in (dim if isinstance(dim, (tuple, list)) else [dim])]
     found: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     for place in np.ndindex(x.shape):
@@ -232,7 +232,7 @@ def _reduced(x: Any, dim: Any, keepdim: bool, function: Any) -> Any:
 
 
 def _reduced_grad(x: Any, dy: Any, dim: Any, shares: Any) -> Any:
-    """Return the gradient of such a function, whose number has a share in ``dy`` for each of those it is made of."""
+    """Return the gradient of a reduction; ``shares`` returns the factor of ``dy`` for each of its numbers."""
     x, dy = floats(x, dy)
     sets = _sets(x, dim)
     dx, gradients = np.zeros(x.shape), dy.reshape([i + 1 for i in max(sets)])
@@ -243,7 +243,7 @@ def _reduced_grad(x: Any, dy: Any, dim: Any, shares: Any) -> Any:
 
 
 def _shares_of(best: float, numbers: list[float]) -> list[float]:
-    """Return the shares of those that are equal to the best one."""
+    """Return equal shares for the numbers that equal ``best``, and 0 for all others."""
     return [(number == best) / numbers.count(best) for number in numbers]
 
 
@@ -253,7 +253,7 @@ def mean(x: Any, dim: Any, keepdim: bool = False) -> Any:
 
 
 def mean_grad(x: Any, dy: Any, dim: Any, keepdim: bool = False) -> Any:
-    """Gradient with respect to the input: each number has its share of the mean's."""
+    """Gradient with respect to the input: ``dy`` divided by the number of elements."""
     return _reduced_grad(x, dy, dim, lambda numbers: [1 / len(numbers)] * len(numbers))
 
 
@@ -263,7 +263,7 @@ def total(x: Any, dim: Any, keepdim: bool = False) -> Any:
 
 
 def total_grad(x: Any, dy: Any, dim: Any, keepdim: bool = False) -> Any:
-    """Gradient with respect to the input: that of the sum."""
+    """Gradient with respect to the input: ``dy`` for each element."""
     return _reduced_grad(x, dy, dim, lambda numbers: [1] * len(numbers))
 
 
@@ -273,7 +273,7 @@ def amax(x: Any, dim: Any, keepdim: bool = False) -> Any:
 
 
 def amax_grad(x: Any, dy: Any, dim: Any, keepdim: bool = False) -> Any:
-    """Gradient with respect to the input: the largest numbers share it."""
+    """Gradient with respect to the input: the largest numbers share ``dy`` equally."""
     return _reduced_grad(x, dy, dim, lambda numbers: _shares_of(max(numbers), numbers))
 
 
@@ -283,12 +283,12 @@ def amin(x: Any, dim: Any, keepdim: bool = False) -> Any:
 
 
 def amin_grad(x: Any, dy: Any, dim: Any, keepdim: bool = False) -> Any:
-    """Gradient with respect to the input: the smallest numbers share it."""
+    """Gradient with respect to the input: the smallest numbers share ``dy`` equally."""
     return _reduced_grad(x, dy, dim, lambda numbers: _shares_of(min(numbers), numbers))
 
 
 def _pool_of_row(kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, **others: Any) -> Any:
-    """Arguments of a pooling of sequences as those of images of one row."""
+    """Convert arguments of a pooling of sequences to arguments for images of one row."""
     others |= {"dilation": of_row(dilation)} if dilation != 1 else {}
     return {"kernel_size": of_row(kernel_size), "stride": of_row(stride), "padding": padding_of_row(padding), **others}
 
@@ -330,7 +330,7 @@ def adaptive_avg_pool1d_grad(x: Any, dy: Any, output_size: Any) -> Any:
 
 
 def adaptive_max_pool1d(x: Any, output_size: Any) -> Any:
-    """Maximum of each of the same windows."""
+    """Maximum of each window of adaptive pooling."""
     (x,) = floats(x)
     return adaptive_max_pool2d(x[:, :, None], of_row(output_size))[:, :, 0]
 

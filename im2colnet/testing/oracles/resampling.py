@@ -22,7 +22,7 @@ def _cubic(d: float, a: float) -> float:
 def _around(
     place: float, n: int, reach: float, weight: Callable[[float], float], inside_alone: bool = False, mean: bool = False
 ) -> list[tuple[int, float]]:
-    """Return the pixels around a place and their weights; the outermost are those of all that lie outside."""
+    """Return the pixels around a place and their weights; the outermost pixels stand for all places outside."""
     taps = [j for j in range(math.floor(place - reach) - 1, math.ceil(place + reach) + 2) if abs(j - place) < reach]
     if inside_alone:
         taps = [j for j in taps if 0 <= j < n]
@@ -32,7 +32,7 @@ def _around(
 
 
 def _sources(n: int, out: int, apart: float, mode: str, align_corners: bool) -> list[list[tuple[int, float]]]:
-    """Return for each output of an axis the inputs that it is made of, and their weights."""
+    """Return for each output along an axis the inputs from which it is computed, and their weights."""
     found = []
     for i in range(out):
         if mode == "nearest":
@@ -87,7 +87,7 @@ def upsample_grad(
     align_corners: Any = None,
     recompute_scale_factor: Any = None,
 ) -> Any:
-    """Gradient with respect to the input: each pixel gets its weight's share of what it has given to."""
+    """Gradient with respect to the input: the sum of the output gradients, with the weight of the pixel in each."""
     x, dy = floats(x, dy)
     rows, columns = _upsampling(x, scale_factor, size, mode, align_corners, recompute_scale_factor)
     dx = np.zeros(x.shape)
@@ -138,7 +138,7 @@ def _resizing(x: Any, config: dict[str, Any]) -> Any:
 
 
 def resize(x: Any, **config: Any) -> Any:
-    """Images of another size, as ONNX's Resize says; the arguments are those of the layer."""
+    """Resized images, as defined by ONNX's Resize; the arguments are the layer's arguments."""
     (x,) = floats(x)
     rows, columns = _resizing(x, config)
     y = np.zeros((*x.shape[:2], len(rows), len(columns)))
@@ -148,7 +148,7 @@ def resize(x: Any, **config: Any) -> Any:
 
 
 def resize_grad(x: Any, dy: Any, **config: Any) -> Any:
-    """Gradient with respect to the input: each pixel gets its weight's share of what it has given to."""
+    """Gradient with respect to the input: the sum of the output gradients, with the weight of the pixel in each."""
     x, dy = floats(x, dy)
     rows, columns = _resizing(x, config)
     dx = np.zeros(x.shape)

@@ -35,7 +35,7 @@ def zero_pad_shortcut(x: Any, out_channels: int, stride: int = 1) -> Any:
 
 
 def zero_pad_shortcut_grad(x: Any, dy: Any, stride: int = 1) -> Any:
-    """Gradient with respect to the input: pixels between the strides have none."""
+    """Gradient with respect to the input: it is 0 for the pixels that the stride skips."""
     x, dy = floats(x, dy)
     dx = np.zeros(x.shape)
     for n, c, h, w in np.ndindex(*x.shape[:2], *dy.shape[2:]):
@@ -86,7 +86,7 @@ def channel_shuffle_grad(x: Any, dy: Any, groups: int) -> Any:
 
 
 def _padded(x: Any, padding: Any, pixel: Any) -> Any:
-    """Yield each index of the padded image, and that of the pixel it shows; None for none."""
+    """Yield each index of the padded image, and the index of the pixel that it shows, or None."""
     left, right, top, bottom = padding if isinstance(padding, (tuple, list)) else [padding] * 4
     N, C, H, W = x.shape
     for n, c, h, w in np.ndindex(N, C, H + top + bottom, W + left + right):
@@ -127,7 +127,7 @@ def zero_pad2d(x: Any, padding: Any) -> Any:
 
 
 def zero_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
-    """Gradient with respect to the input: that of its own pixels."""
+    """Gradient with respect to the input: the gradient of the pixels inside the padding."""
     return _pad_grad(x, dy, padding, _inside)
 
 
@@ -137,7 +137,7 @@ def constant_pad2d(x: Any, padding: Any, value: float) -> Any:
 
 
 def constant_pad2d_grad(x: Any, dy: Any, padding: Any, value: float) -> Any:
-    """Gradient with respect to the input: that of its own pixels."""
+    """Gradient with respect to the input: the gradient of the pixels inside the padding."""
     return _pad_grad(x, dy, padding, _inside)
 
 
@@ -147,7 +147,7 @@ def reflection_pad2d(x: Any, padding: Any) -> Any:
 
 
 def reflection_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
-    """Gradient with respect to the input: the sum over the places where a pixel is shown."""
+    """Gradient with respect to the input: the sum over all places that show the pixel."""
     return _pad_grad(x, dy, padding, _mirrored)
 
 
@@ -157,12 +157,12 @@ def replication_pad2d(x: Any, padding: Any) -> Any:
 
 
 def replication_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
-    """Gradient with respect to the input: the sum over the places where a pixel is shown."""
+    """Gradient with respect to the input: the sum over all places that show the pixel."""
     return _pad_grad(x, dy, padding, _nearest)
 
 
 def _cut(x: Any, padding: Any) -> tuple[Any, Any]:
-    """Return what negative padding leaves of the image, a view, and the padding that is not negative."""
+    """Return the image cropped by negative padding, as a view, and the padding with 0 for negative numbers."""
     left, right, top, bottom = padding if isinstance(padding, (tuple, list)) else [padding] * 4
     rows = slice(max(-top, 0), x.shape[2] - max(-bottom, 0))
     columns = slice(max(-left, 0), x.shape[3] - max(-right, 0))
@@ -170,12 +170,12 @@ def _cut(x: Any, padding: Any) -> tuple[Any, Any]:
 
 
 def circular_pad2d(x: Any, padding: Any) -> Any:
-    """The image repeated; what negative padding cuts off is not."""
+    """The image repeated, after it is cropped by negative padding."""
     return _pad(*_cut(floats(x)[0], padding), lambda i, length: i % length)
 
 
 def circular_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
-    """Gradient with respect to the input: the sum over the places where a pixel is shown."""
+    """Gradient with respect to the input: the sum over all places that show the pixel."""
     x, dy = floats(x, dy)
     dx = np.zeros(x.shape)
     cut, sides = _cut(dx, padding)
@@ -183,7 +183,7 @@ def circular_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
     return dx
 
 
-#: for a place along an axis, and its length, the place of the number that is shown there; None for none
+#: functions of a place along an axis and of its length: they return the place of the number shown there, or None
 SHOWN: dict[str, Callable[[int, int], int | None]] = {
     "constant": _inside,
     "reflect": _mirrored,
@@ -193,7 +193,7 @@ SHOWN: dict[str, Callable[[int, int], int | None]] = {
 
 
 def _pad_axes(x: Any, padding: Any, mode: str) -> tuple[Any, Any, Any]:
-    """Return the shape of the padded array, pairs of places in it and what they show, and what is left of x, a view."""
+    """Return the padded array's shape, pairs (place, place in x or None), and x, which may be cropped, as a view."""
     pads, around = [(0, 0), *padding], SHOWN[mode]
     if mode == "circular":  # what is cut off is not repeated
         x = x[tuple(slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(pads, x.shape, strict=True))]
@@ -217,7 +217,7 @@ def pad_axes(x: Any, padding: Any, mode: str = "constant", value: float = 0.0) -
 
 
 def pad_axes_grad(x: Any, dy: Any, padding: Any, mode: str = "constant", value: float = 0.0) -> Any:
-    """Gradient with respect to the input: the sum over the places where a number is shown."""
+    """Gradient with respect to the input: the sum over all places that show the number."""
     x, dy = floats(x, dy)
     dx = np.zeros(x.shape)
     _, places, left = _pad_axes(dx, padding, mode)
@@ -228,7 +228,7 @@ def pad_axes_grad(x: Any, dy: Any, padding: Any, mode: str = "constant", value: 
 
 
 def unflatten(x: Any, dim: int, unflattened_size: Any) -> Any:
-    """One axis as several, in row-major order; -1 for one of them is what is left."""
+    """One axis as several, in row-major order; -1 stands for the remaining length."""
     (x,) = floats(x)
     axis = dim % x.ndim
     sizes = np.empty(x.shape[axis]).reshape(unflattened_size).shape
@@ -245,7 +245,7 @@ def unflatten_grad(x: Any, dy: Any, dim: int, unflattened_size: Any) -> Any:
 
 
 def reshape(x: Any, shape: Any) -> Any:
-    """Each sample's numbers in row-major order, as a sample of this shape; -1 for an axis is what is left."""
+    """Each sample's numbers in row-major order, in this shape; -1 stands for the remaining length."""
     (x,) = floats(x)
     return np.array([np.reshape(list(sample.ravel()), shape) for sample in x])
 
@@ -273,7 +273,7 @@ def part(x: Any, dim: int, start: int | None = None, stop: int | None = None, st
 
 
 def moved_grad(x: Any, dy: Any, move: Any) -> Any:
-    """Gradient with respect to the input of what only moves numbers: each number's gradient is where it has gone."""
+    """Gradient with respect to the input of a function that only moves numbers: gradients are moved back."""
     x, dy = floats(x, dy)
     dx, places = np.zeros(x.size), move(np.arange(x.size).reshape(x.shape))
     for place, gradient in zip(places.ravel(), dy.ravel(), strict=True):

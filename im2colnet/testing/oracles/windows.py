@@ -35,15 +35,15 @@ def padding_pairs(padding: Any, kernel_size: Any, dilation: Any = 1, stride: Any
 
 
 def of_row(value: Any, outside: Any = 1) -> Any:
-    """An argument of a sequence, a number or a tuple of what its axis has, as that of an image of one row.
+    """Convert an argument for sequences, a number or a tuple for the axis, to an argument for images of one row.
 
-    ``outside`` is what the height has.
+    ``outside`` is the value for the height.
     """
     return value if isinstance(value, str) or value is None else (outside, *(value if np.ndim(value) else (value,)))
 
 
 def padding_of_row(padding: Any) -> Any:
-    """Padding of a sequence, ((left, right),) or another argument, as that of an image of one row."""
+    """Convert padding of a sequence, ((left, right),) or another argument, to padding of an image of one row."""
     return of_row(padding, (0, 0) if np.ndim(padding) == 2 else 0)
 
 

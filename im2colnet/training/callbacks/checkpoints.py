@@ -1,4 +1,4 @@
-"""Checkpoints that are written while a training goes on."""
+"""Checkpoints that are written during a training."""
 
 from __future__ import annotations
 
