@@ -16,7 +16,7 @@ from im2colnet.errors import CheckpointError, Im2colnetError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: what is written into a file: bytes, or a function that writes them into the open file
+#: the content of a file: bytes, or a function that writes them into the open file
 Content: TypeAlias = bytes | Callable[[IO[bytes]], object]
 LINKS = 40  # a path may lead through; more are a circle
 CACHE = "IM2COLNET_CACHE"  # environment variable: the folder of what can be made again

@@ -1,4 +1,4 @@
-"""What the launcher of an MPI job (``mpiexec``, ``srun``) tells its processes by environment variables.
+"""The environment variables by which the launcher of an MPI job (``mpiexec``, ``srun``) informs its processes.
 
 These facts cost no import of MPI, and are known before the processes have met.
 """

@@ -19,7 +19,7 @@ class Source(Protocol):
     dtype: np.dtype[Any]
     #: the CRC-32 of each row's bytes, (N,), if they are known
     checksums: np.ndarray | None
-    #: whether a row may be another one each time that it is read
+    #: whether reading a row again may give other numbers
     varies: bool
 
     def read(self, places: np.ndarray, out: np.ndarray) -> None:

@@ -192,7 +192,7 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
         return images, targets, weights, net
 
     def _dataset(self, images: np.ndarray, targets: np.ndarray) -> Dataset:
-        """Return the training data; targets that hold weights are no labels that have names."""
+        """Return the training data; targets that hold weights have no class names."""
         return Dataset(images, targets, "X", self._class_names() if targets.ndim == 1 else ())
 
     def _validate(self, X: Any, **options: Any) -> Any:
@@ -281,7 +281,7 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
         return images
 
     def _predict(self, X: Any) -> np.ndarray:
-        """Return what the network gives for each image, in float64."""
+        """Return the network's output for each image, in float64."""
         check_is_fitted(self, "net_")
         images, outputs = self._images(self._validate(X, reset=False)), []
         with _cores():

@@ -27,8 +27,8 @@ class Division:
     flops_per_output : int
         The number of FLOPs that writing one output counts as.
     steps_before_fork : int
-        The number of steps or predictions of one batch size that run on threads before processes are forked for that
-        batch size.
+        Processes are forked for a batch size at its step or prediction with this number, counted from 1. Earlier steps
+        of this batch size run on threads.
     max_copied_bytes : int
         A batch of at most this many bytes is copied to memory that other processes see.
     """

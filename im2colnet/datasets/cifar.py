@@ -44,7 +44,7 @@ CLASSES = {"cifar-10": CIFAR10, "cifar-100": CIFAR100}
 Reader: TypeAlias = Callable[[Path, str], tuple[np.ndarray, np.ndarray]]
 MOST_BYTES = 1 << 29  #: of a pickle; the largest of these files has 156 million
 MOST_OPCODES = 1 << 20  #: of a pickle; these files have at most 200,000
-#: what a pickle of these files consists of (protocol 2, from Python 2)
+#: the opcodes of the pickles in these files (protocol 2, from Python 2)
 _OPCODES = """
     PROTO MARK STOP EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS BINPUT
     LONG_BINPUT BINGET LONG_BINGET BININT BININT1 BININT2 LONG1 NONE NEWTRUE NEWFALSE BINSTRING SHORT_BINSTRING

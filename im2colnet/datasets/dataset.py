@@ -165,7 +165,7 @@ class Dataset:
         return f"Dataset({self.name!r}: {len(self)} images {shape} {self.images.dtype}, {what})"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the first images, each with its class."""
+        """Return the HTML for a notebook: the first images, each with its class."""
         from im2colnet.show.html import paragraph, thumbnails
 
         try:

@@ -1,4 +1,4 @@
-"""Running a plan: memory, workers, and what each of them does."""
+"""Running a plan: the memory, the workers, and the work of each worker."""
 
 from im2colnet.engine.engine import Engine
 from im2colnet.engine.program import Moment, Update

@@ -189,7 +189,7 @@ class Network(Layer):
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the table of :meth:`summary`, once the shape of the images is known."""
+        """Return the HTML for a notebook: the table of :meth:`summary`, once the shape of the images is known."""
         from im2colnet.network.summary import summary_html
         from im2colnet.show.html import code
 

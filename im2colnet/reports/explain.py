@@ -37,7 +37,7 @@ from im2colnet.types import Array
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: what a layer is, by the module of its class in im2colnet.layers
+#: the kind of a layer, by the module of its class in im2colnet.layers
 KINDS = {
     "convolution": "convolution",
     "pooling": "pooling",
@@ -61,7 +61,7 @@ FORMULAS = {
     "BatchNorm": "y = weight · (x - running mean) / √(running variance + eps) + bias, for each channel",
     "Dropout": "y = x (in training some numbers are set to zero)",
 }
-#: a JSON file has the lowered matrix if it holds at most so many numbers
+#: a JSON file has the lowered matrix if the matrix has at most this many numbers
 MOST_IN_JSON = 1_000_000
 
 
@@ -553,7 +553,7 @@ ENDINGS = (".html", ".svg", ".png", ".json", ".txt")
 
 
 def _plain(array: Any) -> Any:
-    """Return an array as lists, with None for what JSON does not know."""
+    """Return an array as lists, with None for infinity and NaN, which JSON does not have."""
     if array is None:
         return None
     array = np.asarray(array)
@@ -721,7 +721,7 @@ def _score(net: Network, graph: Graph, passes: Passes, output: Any) -> tuple[int
 
 
 def _index(numbers: Array, classes: Sequence[str], output: Any) -> tuple[int, ...]:
-    """Return the place of the number that an explanation is asked for."""
+    """Return the index of the number that ``output`` names."""
     if output is None:
         return tuple(map(int, np.unravel_index(int(np.argmax(numbers)), numbers.shape)))
     if isinstance(output, str):

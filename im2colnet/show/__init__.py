@@ -1,1 +1,1 @@
-"""What users see: progress and text on a terminal, curves and rooflines as pictures."""
+"""Displays: progress and text on a terminal, curves and rooflines as pictures."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from im2colnet.text import printable
 
-#: what the record of an epoch holds beside what the loss counts
+#: the names in the record of an epoch that are not metrics of the loss
 RECORDED = ("epoch", "loss", "lr", "seconds", "images_per_second")
 VALIDATION = "validation_"  #: how the names of a record begin that were measured on held-out data
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from im2colnet.host import np
 from im2colnet.show.html import text
 
-#: how many numbers of each kind a page has at most, so that it is smaller than 2 MB
+#: the largest count of numbers of each kind in a page, so that it is smaller than 2 MB
 MOST_COLUMNS = 90_000
 MOST_WEIGHTS = 50_000
 MOST_PIXELS = 40_000
@@ -149,7 +149,7 @@ def _image(values: Any) -> Any:
 
 
 def _facts(e: Explained, position: Sequence[int] | None, channel: int) -> dict[str, Any]:
-    """Return what the script reads: numbers, names, and where they are in the whole layer."""
+    """Return the data for the script: numbers, names, and their places in the whole layer."""
     if e.sources is not None and e.kind in ("convolution", "transposed convolution", "pooling"):
         return _windowed(e, position, channel)
     if e.kind == "linear" and np.shape(e.weight) == (*np.shape(e.output), *np.shape(e.inputs[0])):
@@ -166,7 +166,7 @@ def _common(
     first: tuple[int, int] = (0, 0),
     features: int | None = None,
 ) -> dict[str, Any]:
-    """Return what all pages have; ``first`` are the first channel of the input and of the output that are shown."""
+    """Return the data that all pages have; ``first`` has the first shown channels of the input and the output."""
     return {
         "kind": e.kind,
         "size": image.shape[1:],

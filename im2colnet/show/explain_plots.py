@@ -85,7 +85,7 @@ def rendered(figure: Figure, kind: str) -> bytes:
 
 
 class Panel(NamedTuple):
-    """One part of a picture: its title, its height in inches, and what draws it."""
+    """One part of a picture: its title, its height in inches, and the function that draws it."""
 
     title: str
     height: float
@@ -195,7 +195,7 @@ def whole(array: Any) -> Crop:
 
 
 def around(array: Any, place: Sequence[int], most: tuple[int, int]) -> Crop:
-    """Return the part of an array around a place that has at most so many rows and columns."""
+    """Return the part of an array around a place, with at most this number of rows and columns."""
     top, left = (
         min(max(at - limit // 2, 0), max(size - limit, 0))
         for at, limit, size in zip(place, most, array.shape, strict=True)
@@ -255,7 +255,7 @@ def pixels(e: Any, channel: int, position: tuple[int, int], gradient: bool = Fal
 
 
 def reads(e: Any, position: tuple[int, int], channel: int) -> Panel:
-    """Draw the image, and how often it is read."""
+    """Draw the image, and how often each pixel is read."""
     transposed = e.kind == "transposed convolution"
     number = channel if transposed else e.channels_of(channel).start
     image = e.as_image(e.output if transposed else e.inputs[0])
@@ -369,7 +369,7 @@ def pooled(e: Any, position: tuple[int, int], channel: int) -> Panel:
 
 
 def spread(e: Any, position: tuple[int, int], channel: int) -> Panel:
-    """Draw one pixel of a transposed convolution's input, the filter, and what is added to the output."""
+    """Draw one pixel of a transposed convolution's input, the filter, and the numbers that are added to the output."""
     KH, KW = e.window.kernel_size
     at, group = e.window.column(position), e.group_of(channel)
     per, out_per = len(e.inputs[0]) // e.window.groups, len(e.output) // e.window.groups

@@ -212,7 +212,7 @@ def _pixel(e: Any, k: int, at: int, W: int) -> str:
 
 
 def _product(e: Any, position: tuple[int, int], channel: int, width: int) -> str:
-    """Return the column of a window beside the filter, their products and their sum."""
+    """Return a table of a window's column, the filter, their products and the sum."""
     at, W = e.window.column(position), e.image_size[1]
     group, per, first = e.group_of(channel), len(e.output) // e.window.groups, e.channels_of(channel).start
     x, w = e.columns_at(channel, [at])[:, 0], e.weight[group, channel % per]
@@ -260,7 +260,7 @@ def _sum(x: Any, w: Any, bias: float | None, y: float) -> str:
 
 
 def _pooled(e: Any, position: tuple[int, int], channel: int, width: int) -> str:
-    """Return the column of a window of a pooling, and what is made of it."""
+    """Return the column of a window of a pooling, and its result."""
     at, W = e.window.column(position), e.image_size[1]
     x, share = e.columns_at(channel, [at])[:, 0], e.shares_of_windows[channel][:, at]
     y = float(e.as_image(e.output)[channel][position])
@@ -284,7 +284,7 @@ def _pooled(e: Any, position: tuple[int, int], channel: int, width: int) -> str:
 
 
 def _way_back(e: Any, position: tuple[int, int], channel: int, width: int) -> str:
-    """Return the gradient of a column, and that of its pixels."""
+    """Return the gradient of a column, and the gradient of its pixels."""
     at, W = e.window.column(position), e.image_size[1]
     first, dcolumn = e.channels_of(channel).start, e.dcolumns_at(channel, [at])[:, 0]
     several, pixels = len(dcolumn) > len(e.sources), e.as_image(e.dinputs[0])
@@ -321,7 +321,7 @@ def _way_back(e: Any, position: tuple[int, int], channel: int, width: int) -> st
 
 
 def _spread(e: Any, position: tuple[int, int], channel: int, width: int) -> str:
-    """Return what a pixel of a transposed convolution's input adds to the output."""
+    """Return the numbers that a pixel of a transposed convolution's input adds to the output."""
     at, W = e.window.column(position), e.output_image_size[1]
     per = len(e.output) // e.window.groups
     T, out, y = len(e.sources), channel % per, e.as_image(e.output)[channel].ravel()
@@ -365,7 +365,7 @@ def _linear(e: Any, channel: int, width: int) -> str:
 
 
 def _values(e: Any, width: int) -> str:
-    """Return some numbers of a layer that is no matrix product, and their gradients."""
+    """Return some numbers of a layer that is not a matrix product, and their gradients."""
     alike = [x for x in e.inputs if x.shape == e.output.shape]
     notes = []
     if not alike or len(alike) < len(e.inputs):

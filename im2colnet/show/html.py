@@ -13,7 +13,7 @@ from typing import Any
 from im2colnet.show.pixels import png
 from im2colnet.text import printable
 
-#: what the page may load: its own styles, and pictures that are in it
+#: the page may load only its own styles, and pictures that are embedded in it
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 STYLE = """
 :root { color-scheme: light dark; --back: #ffffff; --card: #f4f6f9; --text: #1b2430; --soft: #5a6675;

@@ -45,7 +45,7 @@ def kind_for(stream: TextIO) -> type[PlainDisplay]:
 
 
 def in_epoch(progress: Progress) -> list[str]:
-    """Return what is shown within an epoch: each quantity with its name, the speed, and the time that is left."""
+    """Return the line within an epoch: each quantity with its name, the speed, and the remaining time."""
     measured = cells({"loss": progress.loss, **progress.metrics})
     texts = [f"{title} {text}" for title, text in measured.items()]
     return [*texts, f"{progress.images_per_second:,.0f} images/s", f"{duration(progress.seconds_left)} left"]

@@ -299,7 +299,7 @@ def read_state(description: Any) -> _State:
 
 
 def read_history(records: list[Any]) -> History:
-    """Read the records of the epochs; raise a CheckpointError if a value is no number or a name is missing."""
+    """Read the records of the epochs; raise a CheckpointError if a value is not a number or a name is missing."""
     for i, record in enumerate(records):
         place = f"history.{i}"
         if not isinstance(record, dict):
@@ -314,7 +314,7 @@ def read_history(records: list[Any]) -> History:
 
 
 def divided(name: str, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Divide the state of a callback into arrays, by their names in a checkpoint, and what JSON holds.
+    """Divide the state of a callback into arrays, by their names in a checkpoint, and values for JSON.
 
     Raises
     ------
@@ -555,7 +555,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def mark_of(path: str | os.PathLike[str]) -> str | None:
-    """Return the checksum that identifies a checkpoint, or None if the file is no checkpoint."""
+    """Return the checksum that identifies a checkpoint, or None if the file is not a checkpoint."""
     try:
         with opened(path) as file:
             return file.mark

@@ -94,7 +94,7 @@ class Mistake:
 
 
 def worst_mistakes(loss: Loss, data: Dataset, outputs: Any, count: int) -> list[Mistake]:
-    """Return the images of a data set whose own class has the lowest probability and is not the predicted one.
+    """Return the wrongly classified images of a data set whose true class has the lowest probability.
 
     Parameters
     ----------

@@ -221,7 +221,7 @@ class Trainer:
             self._agreement.compare(self._beginning())
 
     def _beginning(self) -> dict[str, Any]:
-        """Return what must be the same on all ranks, by name."""
+        """Return the facts that must be equal on all ranks, by name."""
         state = self.net.state_dict()
         try:
             facts = self._information()
@@ -311,13 +311,13 @@ class Trainer:
         return f"<Trainer of {type(self.net).__name__}: {facts}>"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: what trains, how far it is, and the history."""
+        """Return the HTML for a notebook: the settings and the progress of the training, and the history."""
         from im2colnet.show.html import pairs
 
         return pairs({"network": type(self.net).__name__} | self._facts()) + self.history._repr_html_()
 
     def _facts(self) -> dict[str, str]:
-        """Return what trains and how far it is, as texts by name."""
+        """Return the settings and the progress of the training, as texts by name."""
         last = [f", {title} {text}" for title, text in cells(self.history[-1]).items()] if self.history else []
         return {
             "parameters": f"{self._parameters.flat.size:,}",
@@ -823,7 +823,7 @@ class Trainer:
 
     @_takes_a_pair
     def mistakes(self, data: Data, count: int = 25) -> list[Mistake]:
-        """Return the worst mistakes of a classifier: the images whose own class has the lowest probability. Collective.
+        """Return the worst mistakes of a classifier: images whose true class has the lowest probability. Collective.
 
         Parameters
         ----------
