@@ -97,8 +97,8 @@ class EarlyStopping(Monitor):
         Whether the network gets the weights of the best epoch at the end of the training, even if this callback did not
         stop it. The checkpoint has them too, in addition to the trained weights, with which training can continue.
     mode : {"min", "max"}, optional
-        Whether a smaller or a larger number is better. By default a larger number is better if the name ends in
-        "accuracy", "f1" and the like, and a smaller number for all other names.
+        Whether a smaller or a larger number is better. By default a larger number is better if the name ends in the
+        name of a score, such as "accuracy", "f1" or "iou"; for all other names a smaller number is better.
 
     Raises
     ------
@@ -177,8 +177,8 @@ class KeepBest(Monitor):
     monitor : str
         The name of the number in the history, such as ``"validation_loss"``.
     mode : {"min", "max"}, optional
-        Whether a smaller or a larger number is better. By default a larger number is better if the name ends in
-        "accuracy", "f1" and the like, and a smaller number for all other names.
+        Whether a smaller or a larger number is better. By default a larger number is better if the name ends in the
+        name of a score, such as "accuracy", "f1" or "iou"; for all other names a smaller number is better.
     path : str or path, optional
         The file to write in place of ``best.safetensors`` in ``directory``; an existing file is overwritten.
 
