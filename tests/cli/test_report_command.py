@@ -143,7 +143,7 @@ def test_of_a_run_that_keeps_the_best_checkpoint(run, folder, mine, trained):
     report = json.loads(run("report", "mine", "--steps", "1", "--json")[0])
     assert report["evaluation"]["loss"] == pytest.approx(best.evaluate(test)["loss"])
     assert [record["epoch"] for record in report["history"]] == [1, 2, 3, 4]
-    assert "the best checkpoint, best.safetensors, that of epoch 3" in page_of(mine / "report.html").text
+    assert "the best checkpoint, best.safetensors, from epoch 3" in page_of(mine / "report.html").text
 
 
 def test_data_that_have_changed_are_told(run, folder, mine):

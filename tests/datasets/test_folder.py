@@ -141,7 +141,9 @@ def test_a_class_that_only_the_test_set_has(tmp_path):
     for part, names in (("train", "ab"), ("test", "abc")):
         for name in names:
             picture(tmp_path / "set" / part / name / "1.png")
-    with pytest.raises(DataError, match=r"test.c.1.png is of the class 'c', which is none of those of the training"):
+    with pytest.raises(
+        DataError, match=r"test.c.1.png is of the class 'c', which is none of the classes of the training set"
+    ):
         from_folder(tmp_path / "set", **QUIET)
 
 
