@@ -74,7 +74,7 @@ class NotWritten(Written):
 def test_a_layer_derived_from_another_is_written_as_that_one_unless_it_computes_otherwise():
     assert exporter_of(Checked()) is EXPORTERS[ic.ReLU]
     for own in Doubled(), NotWritten():
-        with pytest.raises(ModelError, match=f"how a {type(own).__name__} is written"):
+        with pytest.raises(ModelError, match=f"a {type(own).__name__} cannot be written as ONNX"):
             exporter_of(own)
 
 
