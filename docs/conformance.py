@@ -300,6 +300,9 @@ def _section(title, found):
         f"{len(found)} cases: {counts['pass']} pass, {counts['differs']} differ by definition,"
         f" {counts['missing']} are not supported.",
         "",
+        ":::{table}",
+        ":class: dense",  # in small print all columns fit
+        "",
         "| operator | cases | pass | differ | not supported | reason |",
         "|---|---|---|---|---|---|",
     ]
@@ -311,7 +314,7 @@ def _section(title, found):
         lines.append(f"| {operator} | {len(mine)} | {' | '.join(numbers)} | {reasons.replace('|', chr(92) + '|')} |")
     passed = ", ".join(f"`{result.name.removeprefix('test_')}`" for result in found if result.state == "pass")
     others = [f"- `{r.name.removeprefix('test_')}`: {r.reason}" for r in found if r.state != "pass"]
-    lines += ["", f"<details><summary>Each case of {title}</summary>", "", f"These pass: {passed}.", ""]
+    lines += [":::", "", f"<details><summary>Each case of {title}</summary>", "", f"These pass: {passed}.", ""]
     return [*lines, *(["These do not pass:", "", *others, ""] if others else []), "</details>", ""]
 
 

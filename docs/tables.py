@@ -7,6 +7,7 @@ documentation, and PyTorch's arguments from ``tests/reference/torch_signatures.j
 import ast
 import inspect
 import json
+import re
 from pathlib import Path
 
 import im2colnet as ic
@@ -153,7 +154,8 @@ def text():
     ]
     for each in TABLES:
         lines += table(*each)
-    return "\n".join([*lines, *functions(), *metrics(), *transforms(), *models()]) + "\n"
+    page = "\n".join([*lines, *functions(), *metrics(), *transforms(), *models()]) + "\n"
+    return re.sub(r"(?m)(^\|.*\n)+", r":::{table}\n:class: dense\n\n\g<0>:::\n", page)  # small print: all columns fit
 
 
 if __name__ == "__main__":
