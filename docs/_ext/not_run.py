@@ -38,7 +38,7 @@ class NotRun(SphinxDirective):
             what = nodes.inline("", "", nodes.Text(kind), nodes.literal("", first_line(block)))
             body += self.row(self.link(page), what, nodes.Text(block.reason or ""))
         group += body
-        return [nodes.table("", group)]
+        return [nodes.table("", group, classes=["commands", "dense", "colwidths-given"])]
 
     def row(self, *cells: nodes.Node) -> nodes.row:
         """Return a row of the table."""
