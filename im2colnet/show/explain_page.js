@@ -465,7 +465,7 @@ function productAt(p, value) {
   });
   const row = `row ${filters[state.filter]} of the weight`;
   const rest = bias && !turned ? [["bias", bias[state.filter]]] : [];
-  const found = sum(`The ${row} times column ${columnOf(p)}`, terms, rest, value);
+  const found = sum(`R${row.slice(1)} times column ${columnOf(p)}`, terms, rest, value);
   const where = isLinear
     ? `${outputWords(p)}: ${row}`
     : `${slope()}${outputWords(p)} of ${filterWords()}: ${windowWords(p)}; ${columnWords(p)}`;
