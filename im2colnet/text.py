@@ -10,9 +10,10 @@ def amount(value: float, base: int) -> str:
     """Return a number with a prefix: ``amount(1536, 1024)`` is "1.5 Ki"."""
     prefixes = ("", "k", "M", "G", "T") if base == 1000 else ("", "Ki", "Mi", "Gi", "Ti")
     power = 0
-    while value >= base and power < len(prefixes) - 1:
+    while value >= base - 0.5 and power < len(prefixes) - 1:
         value, power = value / base, power + 1
-    return f"{value:.0f} {prefixes[power]}" if power == 0 else f"{value:.3g} {prefixes[power]}"
+    digits = f"{value:.0f}" if power == 0 or value >= 999.5 else f"{value:.3g}"  # not 1e+03
+    return f"{digits} {prefixes[power]}"
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from im2colnet.text import duration, table
+from im2colnet.text import amount, duration, table
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,21 @@ from im2colnet.text import duration, table
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "base", "text"),
+    [
+        (1023, 1024, "1023 "),
+        (1536, 1024, "1.5 Ki"),
+        (1000 * 1024, 1024, "1000 Ki"),
+        (1023.7 * 1024, 1024, "1 Mi"),
+        (999_400, 1000, "999 k"),
+        (999_600, 1000, "1 M"),
+    ],
+)
+def test_amount_has_no_exponent(value, base, text):
+    assert amount(value, base) == text
 
 
 def test_tables_on_narrow_terminals():
