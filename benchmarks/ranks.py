@@ -445,7 +445,7 @@ def step_rows(nets: Sequence[str], sides: Sequence[str]) -> scaling.Rows:
 def join_rows(machine: scaling.Machine) -> scaling.Rows:
     """Return a table of joins: measured, and what the model says."""
     found, model = joined(), computed(machine)
-    rows = [["a sum on 2 ranks", "measured", "computed", "`MPI_Allreduce`", "measured / `MPI_Allreduce`"]]
+    rows = [["a sum on 2 ranks", "measured", "calculated", "`MPI_Allreduce`", "measured / `MPI_Allreduce`"]]
     for name, title, unit, factor in (
         ("small", f"{SMALL} float64", "µs", 1e6),
         ("large", f"{LARGE / 1e6:.1f}M float32", "ms", 1e3),

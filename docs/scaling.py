@@ -46,10 +46,15 @@ def page(text, figures):
     }
     return re.sub(
         r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
-        lambda found: f"{found[1]}{scaling.markdown(tables[found[2]])}\n{found[3]}",
+        lambda found: f"{found[1]}{linked(scaling.markdown(tables[found[2]]))}\n{found[3]}",
         text,
         flags=re.DOTALL,
     )
+
+
+def linked(table):
+    """Return a table in which a reader can click on the addresses."""
+    return re.sub(r"https://[^\s)]+", r"<\g<0>>", table)
 
 
 def picture(figures):
@@ -89,7 +94,7 @@ def picture(figures):
     width, height = LEFT + WIDTH + 84, bottom + 58
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">\n'
-        f'<style>{STYLE}</style>\n<rect class="page" width="{width}" height="{height}" rx="10"/>\n'
+        f'<style>{STYLE}</style>\n<rect class="page" width="{width}" height="{height}"/>\n'
         + "\n".join(parts)
         + "\n</svg>\n"
     )
