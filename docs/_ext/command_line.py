@@ -22,7 +22,7 @@ from im2colnet.cli.command_line import make_parser
 #: more choices than these are listed after the help, and not in the place of the value
 FEW = 4
 #: the columns of a block of text
-WIDTH = 76
+WIDTH = 75
 #: titles of groups as argparse gives them, and what the page says
 TITLES = {"positional arguments": "Arguments", "options": "Options"}
 
@@ -54,9 +54,11 @@ def words(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
 
 
 def paragraph(text: str) -> nodes.paragraph:
-    """Return a paragraph in which options are code, so that their dashes stay."""
-    pieces = re.split(r"(?<![\w-])(--[a-z][a-z-]*)", text)
-    made = [nodes.literal("", piece) if number % 2 else nodes.Text(piece) for number, piece in enumerate(pieces)]
+    """Return a paragraph in which options, so that their dashes stay, and what is between backticks are code."""
+    pieces = re.split(r"(`[^`]+`|(?<![\w-])--[a-z][a-z-]*)", text)
+    made = [
+        nodes.literal("", piece.strip("`")) if number % 2 else nodes.Text(piece) for number, piece in enumerate(pieces)
+    ]
     return nodes.paragraph("", "", *made)
 
 
@@ -75,7 +77,11 @@ class CommandDirective(SphinxDirective):
             about += " Under mpiexec all ranks do the work together."
         found: list[nodes.Node] = [paragraph(about), literal(usage, "text")]
         for group in parser._action_groups:
-            actions = [action for action in group._group_actions if not isinstance(action, argparse._HelpAction)]
+            actions = [
+                action
+                for action in group._group_actions
+                if not isinstance(action, argparse._HelpAction) and action.help != argparse.SUPPRESS
+            ]
             if not actions:
                 continue
             title = group.title or ""
@@ -119,7 +125,7 @@ class CommandDirective(SphinxDirective):
 def broken(command: str) -> str:
     """Return a long command on several lines, which begin with an option."""
     cut = command.rfind(" --", 0, WIDTH)
-    return command if len(command) <= WIDTH or cut < 0 else f"{command[:cut]} \\\n    {broken(command[cut + 1 :])}"
+    return command if len(command) <= WIDTH or cut < 0 else f"{command[:cut]} \\\n{broken('    ' + command[cut + 1 :])}"
 
 
 def folded(line: str) -> str:

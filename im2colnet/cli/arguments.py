@@ -145,7 +145,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         help="report on the network of this checkpoint, or of this run folder, instead",
     )
     parser.add_argument(
-        "--input-shape", type=image_shape, metavar="C,H,W", help="channels, height and width of an image"
+        "--input-shape", type=image_shape, metavar="C,H,W", help="the channels, height and width of an image"
     )
 
 

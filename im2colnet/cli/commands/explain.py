@@ -62,8 +62,9 @@ def register(commands: Commands) -> None:
         im2colnet explain --model notebook --data digits --layer 0 --position 3,4
         """,
         "[RUN] [IMAGE]",
-        more="\n\nwithout a run the network has new parameters: by default it is the model `notebook`, whose first"
-        "\nconvolution is shown with the first test image of the digits",
+        more="\n\n  RUN     a run folder or a checkpoint; by default the model notebook, or that of --model, with new"
+        " parameters"
+        "\n  IMAGE   a picture or a file of images; by default a test image of the run's data, or of the digits",
     )
     parser.add_argument("operands", nargs="*", metavar="[RUN] [IMAGE]", help=argparse.SUPPRESS)
     group = parser.add_argument_group("what is shown")

@@ -68,13 +68,13 @@ def register(commands: Commands) -> None:
         """,
         "CHECKPOINT FILE...",
         more="\n\nthe columns of a .csv file:"
-        "\n  file, index        the file, and the image's number in it, from 0"
-        "\n  label, class       the most probable class: its number and its name"
-        "\n  probability        the probability of that class"
-        "\n  probability_NAME   the probability of the class NAME; the columns are sorted by class number"
+        "\n  file, index               the file, and the image's number in it, from 0"
+        "\n  label, class              the most probable class: its number and its name"
+        "\n  probability               the probability of that class"
+        "\n  probability_NAME          the probability of the class NAME; the columns are sorted by class number"
         "\nthe columns after the index, if the network does not classify:"
-        "\n  output_0, ...      the output is a vector: its numbers"
-        "\n  share_NAME         the output is a segmentation: the fraction of the pixels of the class NAME"
+        "\n  output_0, ...             the output is a vector: its numbers"
+        "\n  share_NAME                the output is a segmentation: the fraction of the pixels of the class NAME"
         "\n  smallest, mean, largest   the output is an image: statistics of its numbers"
         "\nA name that begins with =, +, -, @ or a tab has an apostrophe before it: a spreadsheet would run it as a"
         " formula.",

@@ -95,10 +95,10 @@ def register(commands: Commands) -> None:
         im2colnet train --resume runs/digits-resnet20-1/checkpoint.safetensors --epochs 20
         mpiexec -n 4 im2colnet train --data pictures --batch-size 256
         """,
-        more="\n\ndefaults of the models:\n"
+        more="\n\ndefaults of the models (decay is the weight decay):\n"
         + "\n".join(
-            f"  {name:18} {model.recipe.epochs:2} epochs, batch size {model.recipe.batch_size},"
-            f" {optimizer_name(how)}, lr {how.lr:g}, weight decay {getattr(how, 'weight_decay', 0.0):g}"
+            f"  {name:18}  {model.recipe.epochs:2} epochs, batch size {model.recipe.batch_size},"
+            f" {optimizer_name(how)}, lr {how.lr:g}, decay {getattr(how, 'weight_decay', 0.0):g}"
             for name, model in MODELS.items()
             for how in [model.recipe.optimizer]
         )
