@@ -59,7 +59,7 @@ class WorkerError(Im2colnetError, RuntimeError):
 
 
 class LayerError(Im2colnetError, AssertionError):
-    """A layer violates a requirement of a run, or its gradient is wrong (:mod:`im2colnet.testing`)."""
+    """A layer violates a requirement of a run, or its gradient is wrong (:func:`im2colnet.testing.check_layer`)."""
 
 
 class ConformanceError(BackendError, AssertionError):

@@ -301,7 +301,7 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     ----------
     model : "auto", str, callable, sequence of Layer, or Network
         The network. "auto" chooses a small network that suits the images. A name, such as "resnet20", is a model of
-        :mod:`im2colnet.models`. A function is called like these models, ``model(classes=..., in_channels=...,
+        ``im2colnet.models``. A function is called like these models, ``model(classes=..., in_channels=...,
         input_size=(H, W))``, and returns a network or its layers. If a network with parameters is given, training
         starts from a copy of it.
     image_shape : (H, W) or (C, H, W), optional
@@ -313,7 +313,7 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     optimizer : Optimizer, optional
         The optimizer. The default is ``ic.Adam``, with a learning rate that falls from 0.002 to 0 during ``fit``.
     augment : Transform, or list of Transform, optional
-        Random changes of the training images: see :mod:`im2colnet.datasets.transforms`.
+        Random changes of the training images: see ``im2colnet.transforms``.
     normalize : bool
         Whether to standardize the images by the mean and standard deviation of the training data: for each channel of
         images, or for each column of rows.

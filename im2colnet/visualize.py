@@ -162,7 +162,8 @@ def saliency(
     >>> import im2colnet as ic
     >>> train, test = ic.datasets.load("digits")
     >>> net = ic.models.notebook(classes=10).init(seed=0)
-    >>> ic.visualize.saliency(net, test.images[:3], target=[0, 1, 2], method="occlusion", patch=2).shape
+    >>> images, classes = test.images[:3], [0, 1, 2]
+    >>> ic.visualize.saliency(net, images, classes, "occlusion", patch=2).shape
     (3, 8, 8)
     """
     one_of("method", method, *METHODS)
@@ -363,7 +364,8 @@ def sheet(
     --------
     >>> import im2colnet as ic
     >>> net = ic.models.notebook(classes=10).init(seed=0)
-    >>> figure = ic.visualize.sheet(ic.visualize.filters(net, 0), ["filter 0", "filter 1"])
+    >>> filters = ic.visualize.filters(net, 0)
+    >>> figure = ic.visualize.sheet(filters, ["filter 0", "filter 1"])
     """
     from im2colnet.show.sheet import draw_arrays
 

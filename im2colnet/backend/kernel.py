@@ -88,7 +88,7 @@ def one_like(name: str) -> ScratchRule:
 
 
 class Kernel(Generic[P]):
-    """A kernel of a backend class; ``backend.name`` is the kernel for one backend, a :class:`BoundKernel`.
+    """A kernel of a backend class; ``backend.name`` is the kernel for one backend, a ``BoundKernel``.
 
     ``backend.conv2d(...)`` computes the result. ``backend.conv2d.prepare(..., out=y)`` returns calls that compute it,
     and can be repeated. ``backend.conv2d.scratch(...)`` describes the scratch arrays that the calls need.

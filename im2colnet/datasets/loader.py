@@ -36,7 +36,7 @@ class Loader:
     drop_last : bool
         Whether to leave out the last batch of an epoch if it has fewer images than `batch_size`.
     transform : Transform, or list of Transform
-        Random changes of the images, see :mod:`im2colnet.datasets.transforms`. The changes of a sample in an epoch
+        Random changes of the images, see ``im2colnet.transforms``. The changes of a sample in an epoch
         depend only on the seed, the epoch and its place in the data set.
     classes : int, optional
         The number of columns of the labels, if a transform such as :class:`~im2colnet.datasets.transforms.MixUp` makes

@@ -410,7 +410,7 @@ class Layer:
     def needs_with_slope(self, x: Shape, y: Shape, dtype: str, backend: Backend, activation: str) -> Needs | None:
         """Return the arrays that training needs if the backward pass also computes the gradient of the next activation.
 
-        Then ``shard_grad_sums``, or ``backward`` if the layer needs no sums, also writes :attr:`Context.dz`, and ``y``
+        Then ``shard_grad_sums``, or ``backward`` if the layer needs no sums, also writes ``ctx.dz``, and ``y``
         is kept for it. The method is called only for a layer with ``fuses = True``.
 
         Parameters

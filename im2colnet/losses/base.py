@@ -101,7 +101,7 @@ class Loss:
     def each(self, output: Array, targets: Array, backend: Backend) -> tuple[Array, Array | None]:
         """Return the single losses whose mean is the loss, and their weights in the mean, or None if all are equal.
 
-        :mod:`im2colnet.functional` uses it to return single losses. Training does not need it.
+        ``im2colnet.functional`` uses it to return single losses. Training does not need it.
 
         Parameters
         ----------

@@ -233,7 +233,8 @@ class CrossEntropyLoss(ClassLoss):
     Examples
     --------
     >>> sure, undecided = [9.0, 0.0, 0.0], [0.0, 0.0, 0.0]
-    >>> found = ic.CrossEntropyLoss().measure(np.array([sure, undecided]), [0, 1])
+    >>> scores = np.array([sure, undecided])
+    >>> found = ic.CrossEntropyLoss().measure(scores, [0, 1])
     >>> round(found["loss"], 3), found["accuracy"]  # half of log(3)
     (0.549, 0.5)
     """
@@ -338,7 +339,8 @@ class FocalLoss(ClassLoss):
     --------
     >>> easy, hard = np.array([[4.0, 0.0]]), np.array([[0.0, 0.0]])
     >>> for loss in ic.FocalLoss(), ic.CrossEntropyLoss():
-    ...     print([round(loss.measure(x, [0])["loss"], 5) for x in (easy, hard)])
+    ...     found = [loss.measure(x, [0])["loss"] for x in (easy, hard)]
+    ...     print([round(number, 5) for number in found])
     [1e-05, 0.17329]
     [0.01815, 0.69315]
     """

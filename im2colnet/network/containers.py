@@ -145,8 +145,8 @@ class Net(Network):
         the layer before it; the first layer reads the network's input. A tuple names the inputs of its layer: layers of
         the dict, or "input".
     outputs : sequence of str, optional
-        The layers that give the network's outputs; by default the last layer. With several outputs :meth:`predict`
-        returns a tuple.
+        The layers that give the network's outputs; by default the last layer. With several outputs
+        :meth:`~im2colnet.Network.predict` returns a tuple.
     scores : sequence of str, optional
         The layers whose outputs the loss gets in place of the network's outputs, one for each output: for example the
         layer before a :class:`Softmax`, for a :class:`CrossEntropyLoss`. By default the loss gets the outputs. Training

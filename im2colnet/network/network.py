@@ -726,7 +726,7 @@ class Network(Layer):
         ShapeError
             If the network has no parameters yet, or does not take images of this shape; the message names the layer.
         DataError
-            If the images are uint8 and :attr:`inputs` says that the network was trained on numbers of another scale
+            If the images are uint8 and ``net.inputs`` says that the network was trained on numbers of another scale
             than [0, 1]. The range of floating-point images is not compared.
         """
         return self.predicted(images, scores)

@@ -43,8 +43,9 @@ def save(
 
     The model's input is called ``"input"``: a batch of any size, (N, C, H, W), of float32 (or float64, if the network
     computes in float64). Its output is called ``"output"``; several outputs have the names of their layers. Weights
-    have the names of :meth:`state_dict`. The model does not scale images: where :meth:`predict` takes uint8, the model
-    takes numbers from 0 to 1. It includes ``net.normalization``. The same network gives the same file, byte for byte.
+    have the names of :meth:`~im2colnet.Network.state_dict`. The model does not scale images: where
+    :meth:`~im2colnet.Network.predict` takes uint8, the model takes numbers from 0 to 1. It includes
+    ``net.normalization``. The same network gives the same file, byte for byte.
 
     Parameters
     ----------

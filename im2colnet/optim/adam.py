@@ -129,7 +129,8 @@ class AdamW(Adam):
 
     Examples
     --------
-    >>> adamw, p, g = ic.AdamW(lr=0.1, weight_decay=0.5), np.ones(1), np.zeros(1)
+    >>> adamw = ic.AdamW(lr=0.1, weight_decay=0.5)
+    >>> p, g = np.ones(1), np.zeros(1)
     >>> state = {"mean": np.zeros(1), "square": np.zeros(1)}
     >>> adamw.update(p, g, state, 0.1, 1, np.empty(1), np)
     >>> p  # no gradient: the decay alone

@@ -42,7 +42,8 @@ class RMSprop(Optimizer):
 
     Examples
     --------
-    >>> p, g, state = np.zeros(2), np.array([100.0, -0.1]), {"square": np.zeros(2)}
+    >>> p, g = np.zeros(2), np.array([100.0, -0.1])
+    >>> state = {"square": np.zeros(2)}
     >>> rmsprop = ic.RMSprop(lr=0.01, alpha=0.99)
     >>> rmsprop.update(p, g, state, 0.01, 1, np.empty(2), np)
     >>> p.round(4)  # lr / √(1 - alpha), whatever the gradient's size

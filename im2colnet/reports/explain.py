@@ -406,7 +406,7 @@ class Explanation:
         width : int, optional
             The number of columns of the terminal; by default 100.
         position : (row, column), optional
-            The position of the window that is worked out; by default the result of :meth:`position`.
+            The position of the window that is worked out; by default the one that the score depends on most.
         channel : int, optional
             The channel of the output; by default the channel that the score depends on most.
         color : bool
@@ -475,7 +475,7 @@ class Explanation:
             - "gradient": the way back: the output's gradient, the gradient of the columns, and col2im of it.
             - "rows": the library's lowering along the width only, and in it the window of a row of outputs.
         position : (row, column), optional
-            The position of the window; by default the result of :meth:`position`.
+            The position of the window; by default the one that the score depends on most.
         channel : int, optional
             The channel of the output; by default the channel that the score depends on most.
 
@@ -613,9 +613,10 @@ def explain(
     >>> train, test = ic.datasets.load("digits")
     >>> net = ic.models.notebook(classes=10).init(seed=0)
     >>> explained = ic.explain(net, "0", test.images[0])
-    >>> explained.columns.shape, explained.weight.shape  # a column of 9 numbers for each of 6 x 6 outputs
-    ((1, 9, 36), (1, 2, 9))
-    >>> product = explained.weight[0] @ explained.columns[0] + explained.bias[:, None]
+    >>> explained.columns.shape  # a column of 9 numbers for each of 6×6 outputs
+    (1, 9, 36)
+    >>> product = explained.weight[0] @ explained.columns[0]
+    >>> product += explained.bias[:, None]
     >>> bool(abs(product - explained.output.reshape(2, 36)).max() < 1e-12)
     True
     """

@@ -158,7 +158,7 @@ def check_backend(
 ) -> BackendReport:
     """Check everything that a backend must do: kernels, arrays, random numbers, errors, layers and whole trainings.
 
-    Results are compared with naive loops in float64 (:mod:`im2colnet.testing.oracles`). Three ways to call each kernel
+    Results are compared with naive loops in float64 (``im2colnet.testing.oracles``). Three ways to call each kernel
     must agree to the bit: a plain call, a call with ``out`` and scratch arrays that hold NaN, and prepared calls that
     are repeated. A kernel must not change its inputs. The arguments are in several memory orders.
 
@@ -171,7 +171,7 @@ def check_backend(
     only : iterable of str, optional
         Names of the checks to make: see :func:`check_names`. By default all checks are made.
     done : callable, optional
-        A function that is called with the :class:`CheckResult` of each check, as soon as the check is done.
+        A function that is called with the ``CheckResult`` of each check, as soon as the check is done.
 
     Returns
     -------
@@ -257,7 +257,7 @@ def plant_faults(
     only : iterable of str, optional
         Names of the checks whose faults are planted.
     done : callable, optional
-        A function that is called with each :class:`FaultResult`, as soon as there is one.
+        A function that is called with each ``FaultResult``, as soon as there is one.
 
     Returns
     -------

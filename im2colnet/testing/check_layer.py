@@ -72,8 +72,8 @@ def check_layer(
         The backend. By default the selected backend.
     expected : callable, optional
         ``expected(layer, state, *inputs)`` computes in float64 the right output for inputs (N, C, H, W) or
-        (N, features), such as :attr:`im2colnet.testing.cases.LayerCase.forward`; ``state`` is a
-        :class:`~im2colnet.testing.cases.State`.
+        (N, features), such as ``im2colnet.testing.cases.LayerCase.forward``; ``state`` is a
+        ``im2colnet.testing.cases.State``.
     domain : callable, optional
         ``domain(x)`` maps normally distributed numbers to valid inputs of the layer, such as ``numpy.exp`` for positive
         numbers.

@@ -126,7 +126,7 @@ class Trainer:
         not hold them: assign :attr:`metrics` again after :meth:`load`.
     clip_norm : float, optional
         The largest norm of the gradient of all parameters together. A gradient with a larger norm is scaled down to
-        this norm, as by :func:`torch.nn.utils.clip_grad_norm_`.
+        this norm, as by ``torch.nn.utils.clip_grad_norm_``.
     clip_value : float, optional
         The largest absolute value of the elements of the gradient: each element is clipped to the range from
         ``-clip_value`` to ``clip_value``, before the norm is clipped.
@@ -713,7 +713,7 @@ class Trainer:
             The data to evaluate on. Any object with a length whose items are pairs (image, label) works too.
         metrics : dict of str to callable, optional
             Functions ``metric(outputs, targets)`` that return a number, such as the functions of
-            :mod:`im2colnet.metrics`, by name. They get the network's outputs for all samples and the labels of the data
+            ``im2colnet.metrics``, by name. They get the network's outputs for all samples and the labels of the data
             set, as NumPy arrays. The default is the trainer's :attr:`metrics`.
 
         Returns

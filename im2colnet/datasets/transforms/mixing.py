@@ -174,7 +174,8 @@ class RandomChoice(Transform):
     Examples
     --------
     >>> T, image = ic.transforms, np.array([[1, 2], [3, 4]], np.uint8)
-    >>> either = T.RandomChoice([T.RandomHorizontalFlip(1), T.RandomVerticalFlip(1)])
+    >>> flips = [T.RandomHorizontalFlip(1), T.RandomVerticalFlip(1)]
+    >>> either = T.RandomChoice(flips)
     >>> either(np.stack([image, image])[:, None])[:, 0].tolist()
     [[[2, 1], [4, 3]], [[3, 4], [1, 2]]]
     """

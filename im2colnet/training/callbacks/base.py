@@ -41,7 +41,8 @@ class Callback:
     ...
     ...     def epoch(self, record):
     ...         if record["loss"] > 1:
-    ...             self.trainer.optimizer = ic.SGD(self.trainer.optimizer.schedule(0, 1) / 2, momentum=0.9)
+    ...             half = self.trainer.optimizer.schedule(0, 1) / 2
+    ...             self.trainer.optimizer = ic.SGD(half, momentum=0.9)
     """
 
     @property

@@ -149,7 +149,7 @@ class Function(Callback):
     on_epoch : callable, optional
         Called with the record of each epoch, to which it may add numbers.
     on_step : callable, optional
-        Called with the :class:`~im2colnet.training.Progress` after each step.
+        Called with the :class:`~im2colnet.show.display.Progress` after each step.
     on_start : callable, optional
         Called with the trainer before the first step.
     on_end : callable, optional
@@ -165,8 +165,10 @@ class Function(Callback):
     >>> import im2colnet as ic
     >>> train, test = ic.datasets.load("digits")
     >>> trainer = ic.Trainer(ic.Sequential([ic.Flatten(), ic.Linear(64, 10)]))
-    >>> shout = ic.callbacks.Function(on_epoch=lambda record: print(f"epoch {record['epoch']} is done"))
-    >>> history = trainer.fit(train, epochs=2, callbacks=[shout], progress=False)
+    >>> def shout(record):
+    ...     print(f"epoch {record['epoch']} is done")
+    >>> shouts = [ic.callbacks.Function(on_epoch=shout)]
+    >>> history = trainer.fit(train, 2, callbacks=shouts, progress=False)
     epoch 1 is done
     epoch 2 is done
     """

@@ -194,7 +194,7 @@ class KeepBest(Monitor):
     --------
     >>> train, test = ic.datasets.load("digits")
     >>> trainer = ic.Trainer(ic.Sequential([ic.Flatten(), ic.Linear(64, 10)]))
-    >>> best = ic.callbacks.KeepBest("validation_accuracy", "max", "best.safetensors")
+    >>> best = ic.callbacks.KeepBest("validation_accuracy", path="best.safetensors")
     >>> history = trainer.fit(
     ...     train, 5, validation=test, callbacks=[best], progress=False
     ... )
