@@ -463,11 +463,11 @@ function productAt(p, value) {
     const x = atPixel(input, firstChannel() + Math.floor(k / T), sources[(k % T) * P + p]);
     return { short: `${say(w, 3)}·${say(x, 3)}`, words: `row ${k}: ${say(w)} · ${say(x)}`, value: w * x };
   });
-  const row = `row ${filters[state.filter]} of the weight`;
+  const row = `${filters[state.filter]} of the weight`;
   const rest = bias && !turned ? [["bias", bias[state.filter]]] : [];
-  const found = sum(`R${row.slice(1)} times column ${columnOf(p)}`, terms, rest, value);
+  const found = sum(`Row ${row} times column ${columnOf(p)}`, terms, rest, value);
   const where = isLinear
-    ? `${outputWords(p)}: ${row}`
+    ? `${outputWords(p)}: row ${row}`
     : `${slope()}${outputWords(p)} of ${filterWords()}: ${windowWords(p)}; ${columnWords(p)}`;
   return { words: `${where}; value ${say(value)} = ${shortSum(found)}`, found };
 }

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import suppress
 
 from helpers import assert_same_bits
 from mpi_jobs import LIMIT, MARK, RANK, launcher, marked
@@ -65,7 +66,8 @@ class Turn:
 
     def __exit__(self, *_):
         for pid in marked(self.mark):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.told.close()
 
