@@ -44,7 +44,7 @@ fast_tests=(
   --ignore-glob 'tests/*/test_ranks_*.py'      # stand-ins for MPI
 )
 
-section() { printf '\n=== %s\n' "$*"; }
+section() { printf '\n=== %s (at %s s)\n' "$*" "$SECONDS"; }
 
 fail() {
   echo "FAILED: $*" >&2

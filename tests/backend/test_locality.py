@@ -3,6 +3,8 @@
 Each fast algorithm is compared with textbook arithmetic: the generic backend, for finite numbers in float64.
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
 from helpers import images, normal, numba_backend, rows
@@ -92,17 +94,21 @@ def fast(request):
     return {"numpy": get_backend, "numba": lambda _: numba_backend()}[request.param]("numpy")
 
 
-def assert_like_the_textbook(fast, problem, changed, which, at, prepared=False):
+def unchanged(problem, which, at):
+    """The exact results without an extreme number, and where it reaches them."""
+    *arrays, window, groups = problem
+    exact = results(Textbook(), *(a.astype("f8") for a in arrays), window, groups)
+    return exact, reached(*arrays, window, groups, which, at)
+
+
+def assert_like_the_textbook(fast, problem, changed, exact, reach, prepared=False):
     """NaN and infinity as there; elsewhere what the change cannot reach is right to 1e-3 of the largest of that.
 
     Compiled loops do not multiply by padding, so some of what is NaN there is not.
     """
-    x, w, dy, window, groups = problem
-    arrays = {"x": x, "w": w, "dy": dy}
+    *_, window, groups = problem
     actual = results(fast, *changed.values(), window, groups, prepared)
-    exact = results(Textbook(), *(a.astype("f8") for a in arrays.values()), window, groups)
     textbook = results(Textbook(), *changed.values(), window, groups)
-    reach = reached(*(a for a in arrays.values()), window, groups, which, at)
     for name, value in actual.items():
         for strange in np.isnan, lambda a: ~np.isfinite(a):
             here, there = strange(value), strange(textbook[name])
@@ -122,7 +128,21 @@ def test_an_extreme_number_reaches_what_it_reaches_in_the_textbook(fast, problem
     at = tuple(draw.draw(st.integers(0, length - 1)) for length in arrays[which].shape)
     arrays[which] = arrays[which].copy()
     arrays[which][at] = extreme
-    assert_like_the_textbook(fast, problem, arrays, which, at, draw.draw(st.booleans()))
+    assert_like_the_textbook(fast, problem, arrays, *unchanged(problem, which, at), draw.draw(st.booleans()))
+
+
+@cache
+def winograd_problem(r, size, which):
+    """A convolution that Winograd's algorithm computes, where its extreme number will be, and `unchanged`."""
+    window = make_window(r, 1, r // 2)
+    x, w, dy = (
+        normal(16, 32, size, size, dtype="f4"),
+        normal(32, 32, r, r, seed=1, dtype="f4") / 16,
+        normal(16, 32, *window.output_size((size, size)), seed=2, dtype="f4"),
+    )
+    assert isinstance(algorithm(rows(x).shape, 32, window, 1, x.dtype), Winograd)
+    problem, at = (x, w, dy, window, 1), (3, 5, 1, size - 1)
+    return problem, at, *unchanged(problem, which, at)
 
 
 @pytest.mark.parametrize("size", [4, 9, 16])
@@ -130,17 +150,11 @@ def test_an_extreme_number_reaches_what_it_reaches_in_the_textbook(fast, problem
 @pytest.mark.parametrize("which", ["x", "dy"])
 @pytest.mark.parametrize("r", range(3, 8))
 def test_winograd_keeps_an_extreme_number_within_its_windows(fast, r, which, value, size):
-    x, w, dy = (
-        normal(16, 32, size, size, dtype="f4"),
-        normal(32, 32, r, r, seed=1, dtype="f4") / 16,
-        normal(16, 32, *make_window(r, 1, r // 2).output_size((size, size)), seed=2, dtype="f4"),
-    )
-    window = make_window(r, 1, r // 2)
-    assert isinstance(algorithm(rows(x).shape, 32, window, 1, x.dtype), Winograd)
-    changed = {"x": x.copy(), "w": w, "dy": dy.copy()}
-    at = 3, 5, 1, size - 1
+    problem, at, exact, reach = winograd_problem(r, size, which)
+    changed = dict(zip(("x", "w", "dy"), problem[:3], strict=True))
+    changed[which] = changed[which].copy()
     changed[which][at] = value
-    assert_like_the_textbook(fast, (x, w, dy, window, 1), changed, which, at)
+    assert_like_the_textbook(fast, problem, changed, exact, reach)
 
 
 def test_a_dead_pixel_in_a_batch():
