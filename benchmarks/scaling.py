@@ -26,6 +26,7 @@ import numpy as np
 import im2colnet as ic
 from benchmarks.common import CASES, quick
 from benchmarks.versus import allowed_cores
+from im2colnet.parallel.ranks import own_messages
 
 CORES = 16  # of a rank, which is a machine here
 SHARD = 32  # images
@@ -153,9 +154,14 @@ def small_sum(n: float, R: int, link: Link, machine: Machine) -> float:
     return (added_by_all if R & (R - 1) else doubled)(n, R, link, machine)
 
 
+def messages(n: float, R: int) -> int:
+    """Return how many messages of a rank halve a vector: the parts of a large one are not copied into one message."""
+    return R - 1 if own_messages(n, R) else rounds(R)
+
+
 def halved(n: float, R: int, link: Link, machine: Machine) -> float:
     """The sum of n bytes, of which each rank keeps 1/R, by distance doubling and vector halving."""
-    return rounds(R) * (link.alpha + machine.call) + (R - 1) / R * n * (link.beta + machine.add)
+    return messages(n, R) * (link.alpha + machine.call) + (R - 1) / R * n * (link.beta + machine.add)
 
 
 def exchanged(n: float, R: int, link: Link, machine: Machine) -> float:
@@ -170,7 +176,8 @@ def direct(n: float, R: int, link: Link, machine: Machine) -> float:
 
 def by_halves(n: float, R: int, link: Link, machine: Machine) -> float:
     """The sum of n bytes on every rank: halves, quarters, ... are sent, and come back the same way."""
-    return halved(n, R, link, machine) + gathered(n / R, R, link, machine)
+    later = (messages(n, R) - rounds(R)) * (link.alpha + machine.call)
+    return halved(n, R, link, machine) + gathered(n / R, R, link, machine) + later
 
 
 def large_sum(n: float, R: int, link: Link, machine: Machine) -> float:

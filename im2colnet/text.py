@@ -12,7 +12,7 @@ def amount(value: float, base: int) -> str:
     power = 0
     while value >= base - 0.5 and power < len(prefixes) - 1:
         value, power = value / base, power + 1
-    digits = f"{value:.0f}" if power == 0 or value >= 999.5 else f"{value:.3g}"  # not 1e+03
+    digits = f"{value:.0f}" if power == 0 or 999.5 <= value < base else f"{value:.3g}"  # not 1e+03
     return f"{digits} {prefixes[power]}"
 
 

@@ -10,14 +10,16 @@ MPI only moves numbers, and the bits of a sum do not depend on how they are move
 
 Where the shards of each rank are a subtree and R is a power of two, the ranks' tree is the exchange with the ranks at
 the distances 1, 2, 4, ... (recursive doubling and recursive halving: Thakur, Rabenseifner, Gropp 2005,
-doi:10.1177/1094342005051521): then log2 R messages replace R - 1.
+doi:10.1177/1094342005051521): then log2 R messages replace R - 1. A vector comes back to all ranks by the same exchanges
+in the opposite order. Of a large vector the elements of each rank are R - 1 messages of their own again: to copy them
+into one would take longer than the latency that it saves.
 """
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 from math import prod
@@ -36,6 +38,11 @@ END = 0
 MEETING = 8
 #: the most bytes that one call of MPI receives: its counts have 32 bits
 MOST_BYTES = 1 << 30
+#: the bytes from which on the elements of each rank are a message of their own; in one message for several ranks they
+#: have less latency, but are copied first
+OWN_MESSAGE = 1 << 17
+#: the bytes of a message whose numbers are added: they are still in the cache when it has come
+PIECE = 1 << 21
 BYTE = np.dtype("uint8")
 
 
@@ -131,9 +138,12 @@ class Ranks:
         _check(bounds, whole)
         for (piece,) in _cut([whole], 1):
             within = _within(start, piece.size, bounds)
-            received = [_as_bytes(piece), [(stop - first) * piece.itemsize for first, stop in pairwise(within)]]
-            # None is for what this rank sends: its elements are in their place
-            self._call("the other ranks' part of a vector", self.comm.Allgatherv, None, received)
+            if self._doubling and _is_power(self.size) and own_messages(piece.nbytes, self.size):
+                self._give_all(_as_bytes(piece), [bound * piece.itemsize for bound in within])
+            else:
+                received = [_as_bytes(piece), [(stop - first) * piece.itemsize for first, stop in pairwise(within)]]
+                # None is for what this rank sends: its elements are in their place
+                self._call("the other ranks' part of a vector", self.comm.Allgatherv, None, received)
             start += piece.size
         _to_device(vector, whole)
         self.joins += 1
@@ -171,21 +181,35 @@ class Ranks:
         while d < self.size:
             partner = self.rank ^ d
             keep, give = slices[self.rank % (2 * d) :: 2 * d], slices[partner % (2 * d) :: 2 * d]
-            sent = mine[give[0]]
-            if len(give) > 1:
-                sent = self._scratch("sent", (sum(part.stop - part.start for part in give),), mine.dtype)
-                np.concatenate([mine[part] for part in give], out=sent)
-            got = self._scratch("got", (sum(part.stop - part.start for part in keep),), mine.dtype)
-            exchange = _as_bytes(sent), partner, 0, _as_bytes(got), partner, 0
-            self._call("the gradients of the shards", self.comm.Sendrecv, *exchange)
-            start = 0
-            for part in keep:
-                stop = start + part.stop - part.start
-                np.add(*self._ordered(mine[part], got[start:stop], d), out=mine[part])
-                start = stop
+            if own_messages(mine.nbytes, self.size):
+                messages = [(mine[sent], [kept]) for sent, kept in _pieces(give, keep, PIECE // mine.itemsize)]
+            else:
+                messages = [(np.concatenate([mine[part] for part in give]), keep)]
+            sums = total if 2 * d == self.size else mine
+            for sent, parts in messages:
+                got = self._scratch("got", (sum(part.stop - part.start for part in parts),), mine.dtype)
+                exchange = _as_bytes(sent), partner, 0, _as_bytes(got), partner, 0
+                self._call("the gradients of the shards", self.comm.Sendrecv, *exchange)
+                start = 0
+                for part in parts:
+                    stop = start + part.stop - part.start
+                    np.add(*self._ordered(mine[part], got[start:stop], d), out=sums[part])
+                    start = stop
             d *= 2
-        own = slices[self.rank]
-        total[own] = mine[own]
+        if self.size == 1:
+            total[...] = mine
+
+    def _give_all(self, whole: np.ndarray, bounds: Sequence[int]) -> None:
+        """Give every rank's bytes to all ranks, by the exchanges of :meth:`_halve` in the opposite order."""
+        slices, d = [whole[slice(*pair)] for pair in pairwise(bounds)], self.size // 2
+        while d:
+            partner = self.rank ^ d
+            for mine, other in zip(
+                slices[self.rank % (2 * d) :: 2 * d], slices[partner % (2 * d) :: 2 * d], strict=True
+            ):
+                exchange = mine, partner, 0, other, partner, 0
+                self._call("the other ranks' part of a vector", self.comm.Sendrecv, *exchange)
+            d //= 2
 
     def _exchange(self, mine: list[np.ndarray], count: int, total: np.ndarray, bounds: Sequence[int]) -> None:
         """Send to each rank its elements of this rank's nodes, and add those that have come."""
@@ -339,6 +363,11 @@ class RankCommunicator(Communicator):
         self.barrier()
 
 
+def own_messages(nbytes: int, size: int) -> bool:
+    """Whether each rank's part of a vector is sent in a message of its own."""
+    return size == 2 or nbytes >= size * OWN_MESSAGE
+
+
 @cache
 def _is_cube(count: int, size: int) -> bool:
     """Whether each rank has a whole subtree of the same depth, and the ranks are a power of two."""
@@ -367,6 +396,14 @@ def _cut(vectors: list[np.ndarray], received: int) -> list[list[np.ndarray]]:
     if 0 < n <= most:
         return [vectors]
     return [[vector[start : start + most] for vector in vectors] for start in range(0, n, most)]
+
+
+def _pieces(first: Sequence[slice], second: Sequence[slice], most: int) -> Iterator[tuple[slice, slice]]:
+    """Yield pairs of slices in pieces of at most ``most`` elements, both of a pair in the same number of pieces."""
+    for pair in zip(first, second, strict=True):
+        for start in range(0, max(part.stop - part.start for part in pair), most):
+            a, b = (slice(*(min(part.start + n, part.stop) for n in (start, start + most))) for part in pair)
+            yield a, b
 
 
 def _check(bounds: Sequence[int], vector: np.ndarray) -> None:

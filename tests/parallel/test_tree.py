@@ -81,11 +81,13 @@ def bounds_of(kind: str, n: int, size: int) -> list[int]:
     count=st.integers(1, 20),
     size=st.integers(1, 8),
     n=st.sampled_from([0, 1, 3, 33]),
-    most=st.sampled_from([64, 1 << 30]),
+    limits=st.tuples(st.sampled_from([64, 1 << 30]), st.sampled_from([1, 1 << 17]), st.sampled_from([16, 1 << 21])),
 )
-@settings(deadline=None, max_examples=25)
-def test_joins_have_the_bits_of_one_process(kind: str, dtype: str, count: int, size: int, n: int, most: int) -> None:
-    """Sums for every rank, sums in pieces, and gathered vectors; also with few shards, and in pieces of few bytes."""
+@settings(deadline=None, max_examples=40)
+def test_joins_have_the_bits_of_one_process(
+    kind: str, dtype: str, count: int, size: int, n: int, limits: tuple[int, int, int]
+) -> None:
+    """Sums for every rank, sums in pieces, and gathered vectors; also with few shards, and in messages of few bytes."""
     rng = np.random.default_rng([count, size, n])
     given_ = [rng.standard_normal(n).astype(dtype) for _ in range(count)]
     expected = [part.copy() for part in given_]
@@ -105,11 +107,12 @@ def test_joins_have_the_bits_of_one_process(kind: str, dtype: str, count: int, s
         assert ranks.joins == 3
         return everywhere, own, out.tobytes()
 
-    before, module.MOST_BYTES = module.MOST_BYTES, most
+    before = module.MOST_BYTES, module.OWN_MESSAGE, module.PIECE
     try:
+        module.MOST_BYTES, module.OWN_MESSAGE, module.PIECE = limits
         results = run_ranks(size, work)
     finally:
-        module.MOST_BYTES = before
+        module.MOST_BYTES, module.OWN_MESSAGE, module.PIECE = before
     for rank, (everywhere, own, gathered) in enumerate(results):
         assert everywhere == total
         assert own == expected[0][bounds[rank] : bounds[rank + 1]].tobytes()
@@ -136,31 +139,38 @@ class Counting(FakeCommunicator):
         super().Alltoallv(*arguments)
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["packed", "own messages"])
 @pytest.mark.parametrize("size", [2, 4, 8])
-def test_movements_agree(size: int) -> None:
-    """Exchanges at the distances 1, 2, 4 and the gathering of all nodes give the same bits."""
+def test_movements_agree(size: int, own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exchanges at the distances 1, 2, 4 and the gathering of all nodes give the same bits, in few messages."""
+    monkeypatch.setattr(module, "OWN_MESSAGE", 1 if own else 1 << 17)
     rng = np.random.default_rng(0)
     values = [rng.standard_normal(37).astype("float32") for _ in range(2 * size)]
 
     def work(comm, doubling):
         counting = Counting(comm.job, comm.rank)
         joined = RankCommunicator(Communicator(), Ranks(counting, doubling))
-        mine, found = joined.partition(len(values)), []
-        for bounds in None, bounds_of("even", 37, size):
-            parts, out = [v.copy() if s in mine else None for s, v in enumerate(values)], np.empty(37, "float32")
-            if bounds is None:
-                joined.all_reduce(parts, out)
-                found.append(out.tobytes())
-            else:
-                joined.reduce_scatter(parts, out, bounds)
-                found.append(out[bounds[comm.rank] : bounds[comm.rank + 1]].tobytes())
-        return found, counting.used
+        mine, found, bounds = joined.partition(len(values)), [], bounds_of("even", 37, size)
+
+        def parts():
+            return [v.copy() if s in mine else None for s, v in enumerate(values)]
+
+        out = np.empty(37, "float32")
+        found.append(joined.all_reduce(parts(), out).tobytes())
+        joined.reduce_scatter(parts(), out, bounds)
+        found.append(out[bounds[comm.rank] : bounds[comm.rank + 1]].tobytes())
+        joined.all_gather(out, bounds)
+        return [*found, out.tobytes()], counting.used
 
     distances = size.bit_length() - 1
     exchanged, gathered = (run_ranks(size, partial(work, doubling=doubling)) for doubling in (True, False))
     assert [found for found, _ in exchanged] == [found for found, _ in gathered]
-    assert all(used == ["Sendrecv"] * 2 * distances for _, used in exchanged)
-    assert all(used == ["Allgatherv", "Alltoallv"] for _, used in gathered)
+    if own or size == 2:
+        moves = ["Sendrecv"] * (distances + 2 * (size - 1))
+    else:
+        moves = [*["Sendrecv"] * 2 * distances, "Allgatherv"]
+    assert all(used == moves for _, used in exchanged)
+    assert all(used == ["Allgatherv", "Alltoallv", "Allgatherv"] for _, used in gathered)
 
 
 def test_workers_of_ranks() -> None:

@@ -12,6 +12,7 @@ from im2colnet.parallel.ranks import RankCommunicator, Ranks
 
 COUNTS = (1, 3, 4, 8, 13)
 SIZES = (0, 3, 33, 1001)
+LIMITS = ranks.MOST_BYTES, ranks.OWN_MESSAGE, ranks.PIECE
 
 
 def check_joins(joined, count, n, dtype, bounds):
@@ -60,11 +61,15 @@ def main():
     halves = world.Split(world.rank % 2)
     for comm, doubling in product((world, halves), (True, False)):
         joined, size = RankCommunicator(Communicator(), Ranks(comm, doubling)), comm.size
-        for ranks.MOST_BYTES, sizes in ((1 << 30, SIZES), (100, SIZES[:3])):
+        for ranks.MOST_BYTES, ranks.OWN_MESSAGE, ranks.PIECE, sizes in (
+            (*LIMITS, SIZES),
+            (100, 1 << 17, 40, SIZES[:3]),
+            (1 << 30, 1, 40, SIZES),
+        ):
             for count, n, dtype in product(COUNTS, sizes, ("float16", "float64")):
                 for bounds in ([n * rank // size for rank in range(size + 1)], [0] + [n] * size):
                     check_joins(joined, count, n, dtype, bounds)
-        ranks.MOST_BYTES = 1 << 30
+        ranks.MOST_BYTES, ranks.OWN_MESSAGE, ranks.PIECE = LIMITS
         check_large(joined)
         check_agreement(comm)
     print("right")
