@@ -10,9 +10,9 @@ MPI only moves numbers, and the bits of a sum do not depend on how they are move
 
 Where the shards of each rank are a subtree and R is a power of two, the ranks' tree is the exchange with the ranks at
 the distances 1, 2, 4, ... (recursive doubling and recursive halving: Thakur, Rabenseifner, Gropp 2005,
-doi:10.1177/1094342005051521): then log2 R messages replace R - 1. A vector comes back to all ranks by the same exchanges
-in the opposite order. Of a large vector the elements of each rank are R - 1 messages of their own again: to copy them
-into one would take longer than the latency that it saves.
+doi:10.1177/1094342005051521): then log2 R messages replace R - 1. A vector comes back to all ranks by the same
+exchanges in the opposite order. Of a large vector the elements of each rank are R - 1 messages of their own again: to
+copy them into one would take longer than the latency that it saves.
 """
 
 from __future__ import annotations

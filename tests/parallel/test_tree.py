@@ -141,21 +141,20 @@ class Counting(FakeCommunicator):
 
 @pytest.mark.parametrize("own", [False, True], ids=["packed", "own messages"])
 @pytest.mark.parametrize("size", [2, 4, 8])
-def test_movements_agree(size: int, own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_movements_agree(size: int, own: bool) -> None:
     """Exchanges at the distances 1, 2, 4 and the gathering of all nodes give the same bits, in few messages."""
-    monkeypatch.setattr(module, "OWN_MESSAGE", 1 if own else 1 << 17)
-    rng = np.random.default_rng(0)
-    values = [rng.standard_normal(37).astype("float32") for _ in range(2 * size)]
+    rng, n = np.random.default_rng(0), 37 + own * size * module.OWN_MESSAGE // 4
+    values = [rng.standard_normal(n, "float32") for _ in range(2 * size)]
 
     def work(comm, doubling):
         counting = Counting(comm.job, comm.rank)
         joined = RankCommunicator(Communicator(), Ranks(counting, doubling))
-        mine, found, bounds = joined.partition(len(values)), [], bounds_of("even", 37, size)
+        mine, found, bounds = joined.partition(len(values)), [], bounds_of("even", n, size)
 
         def parts():
             return [v.copy() if s in mine else None for s, v in enumerate(values)]
 
-        out = np.empty(37, "float32")
+        out = np.empty(n, "float32")
         found.append(joined.all_reduce(parts(), out).tobytes())
         joined.reduce_scatter(parts(), out, bounds)
         found.append(out[bounds[comm.rank] : bounds[comm.rank + 1]].tobytes())
