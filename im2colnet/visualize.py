@@ -162,8 +162,8 @@ def saliency(
     >>> import im2colnet as ic
     >>> train, test = ic.datasets.load("digits")
     >>> net = ic.models.notebook(classes=10).init(seed=0)
-    >>> images, classes = test.images[:3], [0, 1, 2]
-    >>> ic.visualize.saliency(net, images, classes, "occlusion", patch=2).shape
+    >>> three, classes = test.images[:3], [0, 1, 2]
+    >>> ic.visualize.saliency(net, three, classes, "occlusion", patch=2).shape
     (3, 8, 8)
     """
     one_of("method", method, *METHODS)

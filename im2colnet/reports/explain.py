@@ -613,7 +613,7 @@ def explain(
     >>> train, test = ic.datasets.load("digits")
     >>> net = ic.models.notebook(classes=10).init(seed=0)
     >>> explained = ic.explain(net, "0", test.images[0])
-    >>> explained.columns.shape  # a column of 9 numbers for each of 6×6 outputs
+    >>> explained.columns.shape  # 9 numbers for each of 6×6 outputs
     (1, 9, 36)
     >>> product = explained.weight[0] @ explained.columns[0]
     >>> product += explained.bias[:, None]

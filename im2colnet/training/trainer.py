@@ -160,7 +160,7 @@ class Trainer:
     >>> train, test = ic.datasets.load("digits")
     >>> net = ic.Sequential([ic.Flatten(), ic.Linear(64, 10)])
     >>> trainer = ic.Trainer(net, optimizer=ic.Adam(1e-2), seed=0)
-    >>> history = trainer.fit(train, epochs=5, validation=test, progress=False)
+    >>> history = trainer.fit(train, 5, validation=test, progress=False)
     >>> trainer.evaluate(test)["accuracy"] > 0.9
     True
     >>> trainer.save("digits.safetensors")

@@ -109,7 +109,7 @@ class EarlyStopping(Monitor):
     --------
     >>> train, test = ic.datasets.load("digits")
     >>> trainer = ic.Trainer(ic.Sequential([ic.Flatten(), ic.Linear(64, 10)]))
-    >>> patient = ic.callbacks.EarlyStopping("validation_accuracy", patience=2)
+    >>> patient = ic.callbacks.EarlyStopping("validation_accuracy", 2)
     >>> history = trainer.fit(
     ...     train, 50, validation=test, callbacks=[patient], progress=False
     ... )
@@ -194,11 +194,12 @@ class KeepBest(Monitor):
     --------
     >>> train, test = ic.datasets.load("digits")
     >>> trainer = ic.Trainer(ic.Sequential([ic.Flatten(), ic.Linear(64, 10)]))
-    >>> best = ic.callbacks.KeepBest("validation_accuracy", path="best.safetensors")
+    >>> path = "best.safetensors"
+    >>> best = ic.callbacks.KeepBest("validation_accuracy", path=path)
     >>> history = trainer.fit(
     ...     train, 5, validation=test, callbacks=[best], progress=False
     ... )
-    >>> kept = ic.Trainer.load("best.safetensors")
+    >>> kept = ic.Trainer.load(path)
     >>> kept.evaluate(test)["accuracy"] == max(history["validation_accuracy"])
     True
     """
