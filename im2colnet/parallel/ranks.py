@@ -11,8 +11,8 @@ MPI only moves numbers, and the bits of a sum do not depend on how they are move
 Where the shards of each rank are a subtree and R is a power of two, the ranks' tree is the exchange with the ranks at
 the distances 1, 2, 4, ... (recursive doubling and recursive halving: Thakur, Rabenseifner, Gropp 2005,
 doi:10.1177/1094342005051521): then log2 R messages replace R - 1. A vector comes back to all ranks by the same
-exchanges in the opposite order. Of a large vector the elements of each rank are R - 1 messages of their own again: to
-copy them into one would take longer than the latency that it saves.
+exchanges in the opposite order. A large vector takes R - 1 messages all the same, one for the elements of each other
+rank: to copy these elements into few messages would take longer than the latency that it saves.
 """
 
 from __future__ import annotations
@@ -38,10 +38,9 @@ END = 0
 MEETING = 8
 #: the most bytes that one call of MPI receives: its counts have 32 bits
 MOST_BYTES = 1 << 30
-#: the bytes from which on the elements of each rank are a message of their own; in one message for several ranks they
-#: have less latency, but are copied first
+#: the bytes from which on a rank's elements are sent in a message of their own, and not copied into one with others
 OWN_MESSAGE = 1 << 17
-#: the bytes of a message whose numbers are added: they are still in the cache when it has come
+#: the most bytes of a message whose numbers are added: when it has come, they are still in the cache
 PIECE = 1 << 21
 BYTE = np.dtype("uint8")
 
@@ -153,8 +152,7 @@ class Ranks:
         other, d = np.empty_like(total), 1
         sent, received = _as_bytes(total), _as_bytes(other)
         while d < self.size:
-            partner = self.rank ^ d
-            self._call("the sums of the shards", self.comm.Sendrecv, sent, partner, 0, received, partner, 0)
+            self._swap("the sums of the shards", self.rank ^ d, sent, received)
             np.add(*self._ordered(total, other, d), out=total)
             d *= 2
 
@@ -179,37 +177,46 @@ class Ranks:
         """
         slices, d = [slice(*pair) for pair in pairwise(bounds)], 1
         while d < self.size:
-            partner = self.rank ^ d
-            keep, give = slices[self.rank % (2 * d) :: 2 * d], slices[partner % (2 * d) :: 2 * d]
+            partner, keep, give = self._parts(slices, d)
             if own_messages(mine.nbytes, self.size):
                 messages = [(mine[sent], [kept]) for sent, kept in _pieces(give, keep, PIECE // mine.itemsize)]
             else:
-                messages = [(np.concatenate([mine[part] for part in give]), keep)]
+                packed = self._scratch("sent", (sum(part.stop - part.start for part in give),), mine.dtype)
+                messages = [(np.concatenate([mine[part] for part in give], out=packed), keep)]
             sums = total if 2 * d == self.size else mine
             for sent, parts in messages:
                 got = self._scratch("got", (sum(part.stop - part.start for part in parts),), mine.dtype)
-                exchange = _as_bytes(sent), partner, 0, _as_bytes(got), partner, 0
-                self._call("the gradients of the shards", self.comm.Sendrecv, *exchange)
+                self._swap("the gradients of the shards", partner, _as_bytes(sent), _as_bytes(got))
                 start = 0
                 for part in parts:
                     stop = start + part.stop - part.start
                     np.add(*self._ordered(mine[part], got[start:stop], d), out=sums[part])
                     start = stop
             d *= 2
-        if self.size == 1:
+        if self.size == 1:  # no exchange has written the sum
             total[...] = mine
 
     def _give_all(self, whole: np.ndarray, bounds: Sequence[int]) -> None:
         """Give every rank's bytes to all ranks, by the exchanges of :meth:`_halve` in the opposite order."""
         slices, d = [whole[slice(*pair)] for pair in pairwise(bounds)], self.size // 2
         while d:
-            partner = self.rank ^ d
-            for mine, other in zip(
-                slices[self.rank % (2 * d) :: 2 * d], slices[partner % (2 * d) :: 2 * d], strict=True
-            ):
-                exchange = mine, partner, 0, other, partner, 0
-                self._call("the other ranks' part of a vector", self.comm.Sendrecv, *exchange)
+            partner, mine, others = self._parts(slices, d)
+            for sent, received in zip(mine, others, strict=True):
+                self._swap("the other ranks' part of a vector", partner, sent, received)
             d //= 2
+
+    def _parts(self, parts: list[Any], d: int) -> tuple[int, list[Any], list[Any]]:
+        """Return the rank at distance d, and two lists of parts: what this rank has, and what the other rank has.
+
+        ``parts`` has a part for each rank. A rank has the parts of those ranks whose numbers agree with its own modulo
+        2·d.
+        """
+        partner = self.rank ^ d
+        return partner, parts[self.rank % (2 * d) :: 2 * d], parts[partner % (2 * d) :: 2 * d]
+
+    def _swap(self, what: str, partner: int, sent: np.ndarray, received: np.ndarray) -> None:
+        """Send bytes to a rank, and receive bytes from it."""
+        self._call(what, self.comm.Sendrecv, sent, partner, 0, received, partner, 0)
 
     def _exchange(self, mine: list[np.ndarray], count: int, total: np.ndarray, bounds: Sequence[int]) -> None:
         """Send to each rank its elements of this rank's nodes, and add those that have come."""
