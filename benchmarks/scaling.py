@@ -155,7 +155,7 @@ def small_sum(n: float, R: int, link: Link, machine: Machine) -> float:
 
 
 def messages(n: float, R: int) -> int:
-    """Return how many messages of a rank halve a vector: the parts of a large one are not copied into one message."""
+    """Return the number of messages in which a rank sends halves, quarters, ...: large parts are sent one by one."""
     return R - 1 if own_messages(n, R) else rounds(R)
 
 
@@ -175,9 +175,12 @@ def direct(n: float, R: int, link: Link, machine: Machine) -> float:
 
 
 def by_halves(n: float, R: int, link: Link, machine: Machine) -> float:
-    """The sum of n bytes on every rank: halves, quarters, ... are sent, and come back the same way."""
-    later = (messages(n, R) - rounds(R)) * (link.alpha + machine.call)
-    return halved(n, R, link, machine) + gathered(n / R, R, link, machine) + later
+    """The sum of n bytes on every rank: halves, quarters, ... are sent; large parts come back the same way."""
+    if own_messages(n, R):
+        back = halved(n, R, link, machine._replace(add=0.0))
+    else:
+        back = gathered(n / R, R, link, machine)
+    return halved(n, R, link, machine) + back
 
 
 def large_sum(n: float, R: int, link: Link, machine: Machine) -> float:
