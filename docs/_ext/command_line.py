@@ -23,6 +23,8 @@ from im2colnet.cli.command_line import make_parser
 FEW = 4
 #: the columns of a block of text
 WIDTH = 75
+#: of the second and the following lines of a command
+INDENT = "    "
 #: titles of groups as argparse gives them, and what the page says
 TITLES = {"positional arguments": "Arguments", "options": "Options"}
 
@@ -124,8 +126,8 @@ class CommandDirective(SphinxDirective):
 
 def broken(command: str) -> str:
     """Return a long command on several lines, which begin with an option."""
-    cut = command.rfind(" --", 0, WIDTH)
-    return command if len(command) <= WIDTH or cut < 0 else f"{command[:cut]} \\\n{broken('    ' + command[cut + 1 :])}"
+    cut = command.rfind(" --", len(INDENT), WIDTH)
+    return command if len(command) <= WIDTH or cut < 0 else f"{command[:cut]} \\\n{broken(INDENT + command[cut + 1 :])}"
 
 
 def folded(line: str) -> str:

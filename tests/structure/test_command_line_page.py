@@ -67,3 +67,9 @@ def test_lines_fit(page):
     blocks = re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)
     lines = [re.sub("<.*?>", "", line) for block in blocks for line in block.splitlines()]
     assert max(map(len, lines)) < 120  # with &gt; and the like; they are broken at 76
+
+
+def test_an_argument_that_is_longer_than_a_line():
+    broken = pytest.importorskip("command_line").broken
+    path = "x" * 100
+    assert broken(f"im2colnet train --data {path}") == f"im2colnet train \\\n    --data {path}"
