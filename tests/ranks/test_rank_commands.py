@@ -149,6 +149,7 @@ def test_kills_at_random(tmp_path, alone):
         killed = train(tmp_path / f"run-{runs}", int(rng.integers(1, 5)), int(rng.integers(1, 3)), rng)
         kills += killed
         if not killed:
+            assert json.loads((tmp_path / f"run-{runs}" / "run.json").read_text())["done"] is True
             assert_same_training(tmp_path / f"run-{runs}", alone)
             runs += 1
     train(tmp_path / f"run-{runs}", 1, 1)
