@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 
 def place(case: ElementTree.Element) -> str:
-    """Return what pytest calls a test, or a file that was skipped as a whole."""
+    """Return the name by which pytest runs a test again, or a file that was skipped as a whole."""
     module, name = case.get("classname", ""), case.get("name", "")
     if not module:
         return f"{name.replace('.', '/')}.py"
@@ -19,5 +19,5 @@ def place(case: ElementTree.Element) -> str:
 cases = list(ElementTree.parse(sys.argv[1]).iter("testcase"))
 skipped = [place(case) for case in cases if case.find("skipped") is not None]
 ran = {place(case).partition("[")[0] for case in cases if case.find("skipped") is None}
-# where none of a test's cases has run, it may have other cases once the packages are there
+# A test of which no case has run is run as a whole: with the optional packages it may have other cases.
 print(*dict.fromkeys(name if (test := name.partition("[")[0]) in ran else test for name in skipped), sep="\n")

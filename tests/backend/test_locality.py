@@ -133,7 +133,7 @@ def test_an_extreme_number_reaches_what_it_reaches_in_the_textbook(fast, problem
 
 @cache
 def winograd_problem(r, size, which):
-    """A convolution that Winograd's algorithm computes, where its extreme number will be, and `unchanged`."""
+    """A convolution that Winograd's algorithm computes, the place of its extreme number, and `unchanged`."""
     window = make_window(r, 1, r // 2)
     x, w, dy = (
         normal(16, 32, size, size, dtype="f4"),

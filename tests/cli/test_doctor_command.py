@@ -21,7 +21,7 @@ def test_doctor(run):
 @pytest.mark.parametrize("installed", [False, True])
 def test_a_faster_backend_that_is_installed_and_not_used_is_named(run, monkeypatch, installed):
     """Nothing is imported for it, and a choice is not doubted."""
-    monkeypatch.setattr(doctor, "step_seconds", lambda *arguments: 0.1)  # these have been measured above
+    monkeypatch.setattr(doctor, "step_seconds", lambda *arguments: 0.1)  # test_doctor measures both
     monkeypatch.setattr(doctor, "peaks", lambda *arguments: (1e9, 1e9))
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: installed if name == "numba" else real(name))
