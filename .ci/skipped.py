@@ -19,5 +19,5 @@ def place(case: ElementTree.Element) -> str:
 cases = list(ElementTree.parse(sys.argv[1]).iter("testcase"))
 skipped = [place(case) for case in cases if case.find("skipped") is not None]
 ran = {place(case).partition("[")[0] for case in cases if case.find("skipped") is None}
-# A test of which no case has run is run as a whole: with the optional packages it may have other cases.
+# If no case of a test has run, the whole test runs again: with the optional packages it may have other cases.
 print(*dict.fromkeys(name if (test := name.partition("[")[0]) in ran else test for name in skipped), sep="\n")

@@ -56,7 +56,7 @@ def words(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
 
 
 def paragraph(text: str) -> nodes.paragraph:
-    """Return a paragraph in which options, so that their dashes stay, and what is between backticks are code."""
+    """Return a paragraph whose options, and words between backticks, are code. In code the dashes of an option stay."""
     pieces = re.split(r"(`[^`]+`|(?<![\w-])--[a-z][a-z-]*)", text)
     made = [
         nodes.literal("", piece.strip("`")) if number % 2 else nodes.Text(piece) for number, piece in enumerate(pieces)

@@ -206,10 +206,10 @@ class Ranks:
             d //= 2
 
     def _parts(self, parts: list[Any], d: int) -> tuple[int, list[Any], list[Any]]:
-        """Return the rank at distance d, and two lists of parts: what this rank has, and what the other rank has.
+        """Return the other rank at distance d, the parts for this rank, and the parts for the other rank.
 
-        ``parts`` has a part for each rank. A rank has the parts of those ranks whose numbers agree with its own modulo
-        2·d.
+        ``parts`` has one part for each rank. This rank gets the parts whose numbers agree with its own number modulo
+        2·d, and the other rank gets the parts whose numbers agree with that rank's number.
         """
         partner = self.rank ^ d
         return partner, parts[self.rank % (2 * d) :: 2 * d], parts[partner % (2 * d) :: 2 * d]
